@@ -1,0 +1,1 @@
+"""What the server and its clients agree on: pure data, no I/O and no clock."""

@@ -1,0 +1,191 @@
+"""The types of single fields, each with the rule that checks it and the JSON Schema that says so.
+
+The rule and the schema come from the same regular expression, which is kept to what Python and
+ECMA-262 read alike. A rule fails with a ``PydanticCustomError`` whose type is a field reason of
+the catalogue; ``validation.py`` makes the contract's field errors of them.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, LiteralString
+
+from pydantic import (
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+# Control characters: C0, DEL and C1. Text of several lines keeps tab and line ends.
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+_CONTROL_IN_TEXT = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"
+# What cannot be seen, or turns the text around it: zero-width, direction and isolate marks.
+_INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+
+_ATOM = r"[^\s@.\"(),:;<>\[\\\]" + _CONTROL + _INVISIBLE + r"]+"
+_LABEL = r"[^\s@.\"(),:;<>\[\\\]!#$%&'*+/=?^_`{|}~" + _CONTROL + _INVISIBLE + r"]+"
+EMAIL_PATTERN = rf"^(?=[^@]{{1,64}}@){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+$"
+PHONE_PATTERN = r"^\+[1-9][0-9]{6,14}$"
+TIMESTAMP_PATTERN = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, left naive so that isoformat adds no +00:00
+
+
+def _visible(forbidden: str) -> str:
+    """Match text with at least one visible character and none that is forbidden."""
+    return rf"^[^{forbidden}]*[^\s{forbidden}][^{forbidden}]*$"
+
+
+class _Rule:
+    """A check of a string, together with the JSON Schema that describes what passes."""
+
+    schema: dict[str, Any]
+
+    def check(self, text: str) -> str:
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | self.schema
+
+
+class _Text(_Rule):
+    """Text with a visible character, a longest length, and characters that it must not have."""
+
+    def __init__(self, longest: int, forbidden: str, called: str) -> None:
+        pattern = _visible(forbidden)
+        self.schema = {"minLength": 1, "maxLength": longest, "pattern": pattern}
+        self._longest = longest
+        self._called = called
+        self._matches = re.compile(pattern).fullmatch
+        self._has_forbidden = re.compile(f"[{forbidden}]").search
+
+    def check(self, text: str) -> str:
+        if len(text) <= self._longest and self._matches(text):
+            return text
+        if len(text) > self._longest:
+            raise PydanticCustomError("too_long", "", {"maximum": f"{self._longest} characters"})
+        if self._has_forbidden(text):
+            raise PydanticCustomError("forbidden_character", "", {"forbidden": self._called})
+        raise PydanticCustomError("too_short", "", {"minimum": "1 visible character"})
+
+
+class _Form(_Rule):
+    """A string of one form, with the field reason for what has another one."""
+
+    def __init__(self, reason: LiteralString, pattern: str, **schema: Any) -> None:
+        self.schema = {"pattern": pattern, **schema}
+        self._reason = reason
+        self._matches = re.compile(pattern).fullmatch
+        self._longest = schema.get("maxLength", 1024)
+
+    def check(self, text: str) -> str:
+        if len(text) <= self._longest and self._matches(text):
+            return text
+        raise PydanticCustomError(self._reason, "")
+
+
+Name = Annotated[str, _Text(200, _CONTROL, "control characters")]
+MessageText = Annotated[str, _Text(10_000, _CONTROL_IN_TEXT, "control characters")]
+TagName = Annotated[
+    str,
+    _Text(64, _CONTROL + _INVISIBLE, "control, zero-width or text-direction characters"),
+]
+# RFC 5321's lengths and RFC 6531's characters; quoted local parts are refused.
+Email = Annotated[str, _Form("invalid_email", EMAIL_PATTERN, format="email", maxLength=254)]
+Phone = Annotated[str, _Form("invalid_phone", PHONE_PATTERN)]
+
+
+_is_timestamp = re.compile(TIMESTAMP_PATTERN).fullmatch
+
+
+def parse_timestamp(text: Any) -> datetime:
+    """Read an RFC 3339 time, which must name its zone, as UTC."""
+    if isinstance(text, datetime):
+        return text
+    if not isinstance(text, str):
+        raise PydanticCustomError("wrong_type", "", {"expected": "a string with a time"})
+    if _is_timestamp(text):
+        try:
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # an impossible date, such as February 30
+    raise PydanticCustomError(
+        "invalid_format", "", {"expected": "a time with a zone, such as 2026-01-31T12:00:00Z"}
+    )
+
+
+def format_timestamp(microseconds: int) -> str:
+    """Write microseconds since 1970 as RFC 3339 in UTC, always with six decimals."""
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return f"{moment.isoformat(timespec='microseconds')}Z"
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return the whole microseconds from 1970 to the moment."""
+    return (moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
+
+
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(parse_timestamp),
+    PlainSerializer(lambda moment: format_timestamp(to_microseconds(moment)), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIMESTAMP_PATTERN}),
+]
+
+
+class IdOf:
+    """The id of one kind of resource: a prefix and 32 hexadecimal digits that sort by time.
+
+    An id of another form is not a validation error: like any id that does not exist it is simply
+    not found.
+    """
+
+    def __init__(self, prefix: str, resource: str) -> None:
+        self.prefix = prefix
+        self.resource = resource
+        self.pattern = rf"^{prefix}_[0-9a-f]{{32}}$"
+        self._matches = re.compile(self.pattern).fullmatch
+
+    def matches(self, text: str) -> bool:
+        """Say whether the text has the form of such an id."""
+        return self._matches(text) is not None
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"pattern": self.pattern}
+
+
+USER_ID = IdOf("usr", "user")
+CONVERSATION_ID = IdOf("cnv", "conversation")
+MESSAGE_ID = IdOf("msg", "message")
+TOKEN_ID = IdOf("tok", "token")
+ACCOUNT_ID = IdOf("acc", "account")
+
+UserId = Annotated[str, USER_ID]
+ConversationId = Annotated[str, CONVERSATION_ID]
+MessageId = Annotated[str, MESSAGE_ID]
+TokenId = Annotated[str, TOKEN_ID]
+AccountId = Annotated[str, ACCOUNT_ID]
+
+
+def parse_whole_number(text: Any) -> Any:
+    """Read a whole number of a query string: digits only, without spaces, signs or exponents."""
+    if not isinstance(text, str):
+        return text
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise PydanticCustomError("wrong_type", "", {"expected": "a whole number"})
+    return int(text)

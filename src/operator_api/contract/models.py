@@ -1,0 +1,397 @@
+"""Request and response bodies and query parameters, shared by the server, its clients and OpenAPI.
+
+Requests are strict: unknown fields are refused and nothing is converted. A field that a change
+may leave out but not set to null has a ``default_factory``: it keeps the default out of the schema.
+"""
+
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from operator_api.contract.fields import (
+    AccountId,
+    ConversationId,
+    Email,
+    MessageId,
+    MessageText,
+    Name,
+    Phone,
+    TagName,
+    Timestamp,
+    TokenId,
+    UserId,
+    parse_whole_number,
+)
+from operator_api.contract.scopes import SCOPES, Environment, Preset, Scope
+
+Item = TypeVar("Item")
+Channel = Literal["web", "whatsapp", "slack", "email", "sms", "messenger", "api"]
+ConversationStatus = Literal["open", "pending", "closed"]
+MessageType = Literal["user", "agent"]
+
+MAX_TAGS = 50
+MAX_OVERLAP_SECONDS = 7 * 86_400
+
+
+class RequestBody(BaseModel):
+    """What a caller sends. ``read_only`` names the fields that only the server sets."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Resource(BaseModel):
+    """What the server answers. Readers accept members they do not know."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class NoFields(RequestBody):
+    """A body that says nothing; it may be left out."""
+
+
+# --- users ------------------------------------------------------------------------------------
+
+Tags = Annotated[list[TagName], Field(max_length=MAX_TAGS)]
+
+
+class User(Resource):
+    """A person who talks to the account."""
+
+    id: UserId
+    name: str | None
+    email: str
+    phone: str | None
+    tags: list[str]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class UserCreate(RequestBody):
+    """A new user. Only the email is required; one email is used once per environment."""
+
+    email: Email
+    name: Name | None = None
+    phone: Phone | None = None
+    tags: Tags = Field(default_factory=list)
+
+
+class UserReplace(UserCreate):
+    """The whole user: what is left out is cleared."""
+
+
+class UserPatch(RequestBody):
+    """The fields to change (RFC 7396): null clears, what is left out stays."""
+
+    email: Email = Field(default_factory=str)
+    name: Name | None = None
+    phone: Phone | None = None
+    tags: Tags = Field(default_factory=list)
+
+
+# --- conversations and messages -----------------------------------------------------------------
+
+
+class Conversation(Resource):
+    """An exchange with one user over one channel."""
+
+    id: ConversationId
+    user_id: UserId
+    channel: Channel
+    status: ConversationStatus
+    assignee: str | None
+    started_at: Timestamp
+    closed_at: Timestamp | None
+
+
+class ConversationCreate(RequestBody):
+    """A new conversation with an existing user."""
+
+    user_id: UserId
+    channel: Channel
+    status: Literal["open", "pending"] = "open"
+    assignee: Name | None = None
+
+
+class ConversationAssign(RequestBody):
+    """Who takes the conversation; null gives it back."""
+
+    assignee: Name | None
+
+
+class Message(Resource):
+    """One message of a conversation, by its user or by an agent."""
+
+    id: MessageId
+    conversation_id: ConversationId
+    message: str
+    type: MessageType
+    created_at: Timestamp
+
+
+class MessageCreate(RequestBody):
+    """A new message in a conversation that is not closed."""
+
+    conversation_id: ConversationId
+    message: MessageText
+    type: MessageType
+
+
+# --- tags ---------------------------------------------------------------------------------------
+
+
+class Tag(Resource):
+    """A tag on a user."""
+
+    user_id: UserId
+    tag: str
+    created_at: Timestamp
+
+
+class TagCount(Resource):
+    """A tag, and how many users have it."""
+
+    tag: str
+    count: int
+
+
+class TagCreate(RequestBody):
+    """The tag to put on a user; a user that has it already keeps it."""
+
+    user_id: UserId
+    tag: TagName
+
+
+# --- tokens -------------------------------------------------------------------------------------
+
+
+class Token(Resource):
+    """An API token, without its secret: ``hint`` shows the ends that people recognise."""
+
+    id: TokenId
+    name: str
+    environment: Environment
+    scopes: list[str]
+    hint: str
+    status: Literal["active", "expired", "revoked"]
+    created_at: Timestamp
+    expires_at: Timestamp | None
+    revoked_at: Timestamp | None
+
+
+class NewToken(Token):
+    """A token at its creation: the only time its secret is shown."""
+
+    token: str
+
+
+class RotatedToken(NewToken):
+    """The successor of a token, with when the old one ends."""
+
+    replaces: TokenId
+    replaced_expires_at: Timestamp
+
+
+class TokenCreate(RequestBody):
+    """A new token of the caller's own environment, with scopes or a preset of them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["scopes"]}, {"required": ["preset"]}]}
+    )
+
+    name: Name
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(SCOPES))] = Field(
+        default_factory=list
+    )
+    preset: Preset = Field(default_factory=lambda: "read-only")
+    environment: Environment = Field(default_factory=lambda: "test")
+    expires_at: Timestamp | None = None
+
+    @model_validator(mode="after")
+    def _has_scopes_or_preset(self) -> Self:
+        given = self.model_fields_set & {"scopes", "preset"}
+        if not given:
+            raise PydanticCustomError("required", "", {"at": "scopes"})
+        if len(given) == 2:
+            raise PydanticCustomError(
+                "not_allowed_value", "", {"at": "preset", "expected": "left out beside scopes"}
+            )
+        return self
+
+
+class TokenRotate(RequestBody):
+    """How long the old token stays valid: a day unless told, 0 where it has leaked."""
+
+    overlap_seconds: int = Field(default=86_400, ge=0, le=MAX_OVERLAP_SECONDS)
+
+
+class RateLimitInfo(Resource):
+    """How many requests the token may make within how many seconds."""
+
+    limit: int
+    window_seconds: float
+
+
+class Limits(Resource):
+    """The limits that hold for the token."""
+
+    rate: RateLimitInfo
+    body_bytes: int
+
+
+class Account(Resource):
+    """The account a token belongs to."""
+
+    id: AccountId
+    name: str
+
+
+class Me(Resource):
+    """Who the caller is, and what it may do."""
+
+    account: Account
+    environment: Environment
+    token_id: TokenId
+    token_name: str
+    scopes: list[str]
+    expires_at: Timestamp | None
+    limits: Limits
+
+
+# --- errors and service -------------------------------------------------------------------------
+
+
+class RetryAdvice(Resource):
+    """Whether the same request may succeed later, and what to do."""
+
+    retryable: bool
+    action: str
+    after_seconds: int | None
+
+
+class CatalogueEntry(Resource):
+    """One reason of the catalogue; ``of_field`` reasons stand in the ``errors`` list only."""
+
+    reason: str
+    status: int
+    type: str
+    title: str
+    message: str
+    hint: str
+    causes: list[str]
+    fix: str
+    retry: RetryAdvice
+    outcome: str
+    of_field: bool
+    related: list[str]
+    doc_url: str
+
+
+class Catalogue(Resource):
+    """Every reason that an error of this API can have."""
+
+    data: list[CatalogueEntry]
+
+
+class Deleted(Resource):
+    """What a delete answers."""
+
+    id: str
+    deleted: Literal[True]
+
+
+class Live(Resource):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(Resource):
+    """Whether the process can do its work, part by part."""
+
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+
+
+class Page(Resource, Generic[Item]):
+    """One page of a list, newest first. ``next_cursor`` is null on the last page."""
+
+    data: list[Item]
+    has_more: bool
+    next_cursor: str | None
+
+
+# --- query parameters ---------------------------------------------------------------------------
+
+
+class Params(BaseModel):
+    """The query parameters of an operation. They are text, so numbers are read from digits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ListParams(Params):
+    """Which page of a list: ``cursor`` is the previous page's ``next_cursor``."""
+
+    limit: Annotated[int, BeforeValidator(parse_whole_number), Field(ge=1, le=100)] = 20
+    cursor: str | None = Field(default=None, min_length=1, max_length=1024)
+
+
+class UserListParams(ListParams):
+    """Filters of users."""
+
+    email: Email | None = None
+    phone: Phone | None = None
+    tag: TagName | None = None
+    created_after: Timestamp | None = None
+    created_before: Timestamp | None = None
+
+
+class ConversationListParams(ListParams):
+    """Filters of conversations."""
+
+    user_id: UserId | None = None
+    status: ConversationStatus | None = None
+    channel: Channel | None = None
+    assignee: Name | None = None
+    started_after: Timestamp | None = None
+    started_before: Timestamp | None = None
+
+
+class MessageListParams(ListParams):
+    """Filters of a conversation's messages."""
+
+    type: MessageType | None = None
+
+
+class TokenListParams(ListParams):
+    """Filters of tokens."""
+
+    status: Literal["active", "expired", "revoked"] | None = None
+
+
+def field_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """Name the fields that the model knows, in its own order."""
+    return tuple(model.model_fields)
+
+
+def example_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the model's documented example."""
+    return EXAMPLES[model]
+
+
+_USER_ID = "usr_0197b1c2d3e4f5061718293a4b5c6d7e"
+_CONVERSATION_ID = "cnv_0197b1c2d3e4f5061718293a4b5c6d7e"
+
+EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
+    UserCreate: {"email": "ada@example.com", "name": "Ada Lovelace", "phone": "+14155550123"},
+    UserReplace: {"email": "ada@example.com", "name": "Ada King", "tags": ["vip"]},
+    UserPatch: {"phone": None, "tags": ["vip", "beta"]},
+    ConversationCreate: {"user_id": _USER_ID, "channel": "web"},
+    ConversationAssign: {"assignee": "grace"},
+    MessageCreate: {"conversation_id": _CONVERSATION_ID, "message": "Hello!", "type": "user"},
+    TagCreate: {"user_id": _USER_ID, "tag": "vip"},
+    TokenCreate: {"name": "nightly import", "preset": "conversations"},
+    TokenRotate: {"overlap_seconds": 3600},
+    NoFields: {},
+}

@@ -1,0 +1,376 @@
+"""The table of operations. Routing, scopes, validation, OpenAPI and the client all read it.
+
+To add an endpoint: one row here, one handler on the server, one test.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel
+
+from operator_api.contract import errors, fields, models
+from operator_api.contract.errors import ErrorKind
+from operator_api.contract.fields import IdOf
+from operator_api.contract.scopes import Scope
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing a caller can do.
+
+    ``scope`` is None where any token will do; ``public`` operations need no token. ``ids`` types
+    the variables of the path. ``can_fail`` names what the operation itself can refuse; what
+    follows from its form (a body, a token, an id) is added by ``errors``.
+    """
+
+    name: str
+    method: Method
+    path: str
+    summary: str
+    answer: type[BaseModel] | None
+    scope: Scope | None = None
+    public: bool = False
+    body: type[models.RequestBody] | None = None
+    body_optional: bool = False
+    params: type[models.Params] = models.Params
+    ids: dict[str, IdOf] = field(default_factory=dict)
+    status: Literal[200, 201] = 200
+    can_fail: tuple[ErrorKind, ...] = ()
+    entity_tag: bool = False
+
+    @property
+    def resource(self) -> str:
+        """The group that the operation belongs to: the first part of its name."""
+        return self.name.partition(".")[0]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something, so that an Idempotency-Key has a meaning."""
+        return self.method != "GET"
+
+    @property
+    def takes_if_match(self) -> bool:
+        """Whether an If-Match header guards against changes in between."""
+        return self.entity_tag and self.writes and bool(self.ids)
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """What the body may be sent as."""
+        merge_patch = ("application/merge-patch+json",) if self.method == "PATCH" else ()
+        return ("application/json", *merge_patch)
+
+    @property
+    def errors(self) -> tuple[ErrorKind, ...]:
+        """Exactly the errors this operation can give, in the order of the checks."""
+        return tuple(dict.fromkeys(self._errors()))
+
+    def _errors(self) -> Iterator[ErrorKind]:
+        if not self.public:
+            yield from _TOKEN_ERRORS
+        if self.scope is not None:
+            yield errors.INSUFFICIENT_SCOPE
+        yield errors.NOT_ACCEPTABLE
+        if self.body is not None:
+            yield from (errors.BODY_TOO_LARGE, errors.UNSUPPORTED_MEDIA_TYPE)
+        if self.writes:
+            yield errors.INVALID_HEADER
+        yield errors.UNKNOWN_PARAMETER
+        if self.params.model_fields:
+            yield errors.INVALID_PARAMETER
+        if issubclass(self.params, models.ListParams):
+            yield errors.INVALID_CURSOR
+        if self.body is not None:
+            yield from _BODY_ERRORS
+            if not self.body_optional:
+                yield errors.EMPTY_BODY
+        if self.ids:
+            yield errors.RESOURCE_NOT_FOUND
+        if self.takes_if_match:
+            yield errors.PRECONDITION_FAILED
+        if self.writes:
+            yield from (errors.IDEMPOTENCY_KEY_REUSED, errors.IDEMPOTENCY_IN_PROGRESS)
+        yield from self.can_fail
+        yield from _ALWAYS
+
+
+_TOKEN_ERRORS = (
+    errors.TOKEN_IN_URL,
+    errors.MISSING_TOKEN,
+    errors.MALFORMED_AUTHORIZATION,
+    errors.INVALID_TOKEN,
+    errors.EXPIRED_TOKEN,
+    errors.REVOKED_TOKEN,
+    errors.TOO_MANY_FAILED_AUTHENTICATIONS,
+    errors.RATE_LIMITED,
+)
+_BODY_ERRORS = (
+    errors.INVALID_JSON,
+    errors.BODY_NOT_OBJECT,
+    errors.INVALID_ENCODING,
+    errors.VALIDATION_FAILED,
+)
+_ALWAYS = (
+    errors.MALFORMED_REQUEST,
+    errors.HEADERS_TOO_LARGE,
+    errors.REQUEST_TIMEOUT,
+    errors.INTERNAL_ERROR,
+    errors.OVERLOADED,
+    errors.STORE_UNAVAILABLE,
+    errors.SHUTTING_DOWN,
+)
+
+_USER = {"user_id": fields.USER_ID}
+_CONVERSATION = {"conversation_id": fields.CONVERSATION_ID}
+_MESSAGE = {"message_id": fields.MESSAGE_ID}
+_TOKEN = {"token_id": fields.TOKEN_ID}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "users.list",
+        "GET",
+        "/v1/users",
+        "List users, newest first",
+        models.Page[models.User],
+        scope="users:read",
+        params=models.UserListParams,
+    ),
+    Operation(
+        "users.create",
+        "POST",
+        "/v1/users",
+        "Create a user",
+        models.User,
+        scope="users:write",
+        body=models.UserCreate,
+        status=201,
+        entity_tag=True,
+        can_fail=(errors.ALREADY_EXISTS,),
+    ),
+    Operation(
+        "users.get",
+        "GET",
+        "/v1/users/{user_id}",
+        "Read a user",
+        models.User,
+        scope="users:read",
+        ids=_USER,
+        entity_tag=True,
+    ),
+    Operation(
+        "users.replace",
+        "PUT",
+        "/v1/users/{user_id}",
+        "Replace a user",
+        models.User,
+        scope="users:write",
+        body=models.UserReplace,
+        ids=_USER,
+        entity_tag=True,
+        can_fail=(errors.ALREADY_EXISTS,),
+    ),
+    Operation(
+        "users.update",
+        "PATCH",
+        "/v1/users/{user_id}",
+        "Change some fields of a user",
+        models.User,
+        scope="users:write",
+        body=models.UserPatch,
+        ids=_USER,
+        entity_tag=True,
+        can_fail=(errors.ALREADY_EXISTS,),
+    ),
+    Operation(
+        "users.delete",
+        "DELETE",
+        "/v1/users/{user_id}",
+        "Delete a user, with all conversations and messages",
+        models.Deleted,
+        scope="users:write",
+        ids=_USER,
+        entity_tag=True,
+    ),
+    Operation(
+        "conversations.list",
+        "GET",
+        "/v1/conversations",
+        "List conversations, newest first",
+        models.Page[models.Conversation],
+        scope="conversations:read",
+        params=models.ConversationListParams,
+    ),
+    Operation(
+        "conversations.create",
+        "POST",
+        "/v1/conversations",
+        "Start a conversation",
+        models.Conversation,
+        scope="conversations:write",
+        body=models.ConversationCreate,
+        status=201,
+    ),
+    Operation(
+        "conversations.get",
+        "GET",
+        "/v1/conversations/{conversation_id}",
+        "Read a conversation",
+        models.Conversation,
+        scope="conversations:read",
+        ids=_CONVERSATION,
+    ),
+    Operation(
+        "conversations.messages",
+        "GET",
+        "/v1/conversations/{conversation_id}/messages",
+        "List a conversation's messages, newest first",
+        models.Page[models.Message],
+        scope="conversations:read",
+        params=models.MessageListParams,
+        ids=_CONVERSATION,
+    ),
+    Operation(
+        "conversations.assign",
+        "POST",
+        "/v1/conversations/{conversation_id}/assign",
+        "Assign a conversation",
+        models.Conversation,
+        scope="conversations:write",
+        body=models.ConversationAssign,
+        ids=_CONVERSATION,
+        can_fail=(errors.CONVERSATION_CLOSED,),
+    ),
+    Operation(
+        "conversations.close",
+        "POST",
+        "/v1/conversations/{conversation_id}/close",
+        "Close a conversation",
+        models.Conversation,
+        scope="conversations:write",
+        body=models.NoFields,
+        body_optional=True,
+        ids=_CONVERSATION,
+        can_fail=(errors.CONVERSATION_CLOSED,),
+    ),
+    Operation(
+        "messages.create",
+        "POST",
+        "/v1/messages",
+        "Add a message to a conversation",
+        models.Message,
+        scope="messages:write",
+        body=models.MessageCreate,
+        status=201,
+        can_fail=(errors.CONVERSATION_CLOSED,),
+    ),
+    Operation(
+        "messages.get",
+        "GET",
+        "/v1/messages/{message_id}",
+        "Read a message",
+        models.Message,
+        scope="conversations:read",
+        ids=_MESSAGE,
+    ),
+    Operation(
+        "tags.list",
+        "GET",
+        "/v1/tags",
+        "List tags by name, with how many users have each",
+        models.Page[models.TagCount],
+        scope="tags:read",
+        params=models.ListParams,
+    ),
+    Operation(
+        "tags.create",
+        "POST",
+        "/v1/tags",
+        "Tag a user",
+        models.Tag,
+        scope="tags:write",
+        body=models.TagCreate,
+        status=201,
+        can_fail=(errors.LIMIT_REACHED,),
+    ),
+    Operation(
+        "tokens.list",
+        "GET",
+        "/v1/tokens",
+        "List the tokens of this environment, newest first",
+        models.Page[models.Token],
+        scope="tokens:admin",
+        params=models.TokenListParams,
+    ),
+    Operation(
+        "tokens.create",
+        "POST",
+        "/v1/tokens",
+        "Create a token; its secret is shown this once",
+        models.NewToken,
+        scope="tokens:admin",
+        body=models.TokenCreate,
+        status=201,
+    ),
+    Operation(
+        "tokens.rotate",
+        "POST",
+        "/v1/tokens/{token_id}/rotate",
+        "Replace a token; the old one stays valid for the overlap",
+        models.RotatedToken,
+        scope="tokens:admin",
+        body=models.TokenRotate,
+        body_optional=True,
+        ids=_TOKEN,
+        status=201,
+        can_fail=(errors.TOKEN_INACTIVE,),
+    ),
+    Operation(
+        "tokens.revoke",
+        "DELETE",
+        "/v1/tokens/{token_id}",
+        "Revoke a token at once",
+        models.Deleted,
+        scope="tokens:admin",
+        ids=_TOKEN,
+    ),
+    Operation(
+        "me.get",
+        "GET",
+        "/v1/me",
+        "Read who the caller is and what it may do",
+        models.Me,
+    ),
+    Operation(
+        "errors.list",
+        "GET",
+        "/v1/errors",
+        "List every reason an error can have",
+        models.Catalogue,
+        public=True,
+    ),
+    Operation(
+        "errors.get",
+        "GET",
+        "/v1/errors/{reason}",
+        "Explain one reason",
+        models.CatalogueEntry,
+        public=True,
+        can_fail=(errors.RESOURCE_NOT_FOUND,),
+    ),
+    Operation("service.live", "GET", "/livez", "Is the process alive?", models.Live, public=True),
+    Operation("service.ready", "GET", "/readyz", "Can it work?", models.Ready, public=True),
+    Operation("service.openapi", "GET", "/openapi.json", "The OpenAPI document", None, public=True),
+    Operation(
+        "service.explain",
+        "GET",
+        "/docs/errors/{reason}",
+        "One reason as a page",
+        None,
+        public=True,
+        can_fail=(errors.RESOURCE_NOT_FOUND,),
+    ),
+)
+
+BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}

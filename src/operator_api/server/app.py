@@ -1,0 +1,178 @@
+"""The composition root: the only place that chooses engines and puts the parts together."""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from operator_api.contract.errors import OVERLOADED, Problem
+from operator_api.contract.operations import BY_NAME, OPERATIONS
+from operator_api.contract.validation import validate_body, validate_params
+from operator_api.server import (
+    accounts,
+    catalogue,
+    conversations,
+    me,
+    messages,
+    service,
+    tags,
+    users,
+)
+from operator_api.server.auth import Authenticator, Token
+from operator_api.server.cursors import Cursors
+from operator_api.server.database import Database, GuardFailed
+from operator_api.server.database.sqlite import SQLite, is_current
+from operator_api.server.exchange import Answer, Call, Change, Handler
+from operator_api.server.idempotency import IdempotencyKeys
+from operator_api.server.ids import new_id, now_microseconds
+from operator_api.server.installation import Installation, load_installation
+from operator_api.server.limits.memory import MemoryLimiter
+from operator_api.server.openapi import openapi
+from operator_api.server.pipeline import Bounds, Pipeline
+from operator_api.server.settings import Settings
+from operator_api.server.tokens import Tokens
+from operator_api.vault.keys import Keyring, load_or_make
+from operator_api.vault.seal import Sealer
+
+BODY_BYTES = 1024 * 1024
+
+
+class AlreadyServedError(Exception):
+    """Another server runs on the same data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open store, with the secret of its installation."""
+
+    database: Database
+    installation: Installation
+    authenticator: Authenticator
+
+    async def close(self) -> None:
+        """Finish what has begun, and close."""
+        await self.database.close()
+
+    async def perform(
+        self,
+        name: str,
+        caller: Token,
+        *,
+        ids: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do what an operation of tokens does, for the operator: the same checks and errors."""
+        operation = BY_NAME[name]
+        call = Call(
+            operation=operation,
+            database=self.database,
+            request_id=new_id("req"),
+            now=now_microseconds(),
+            ids=ids or {},
+            params=validate_params(operation.params, params or {}),
+            body=None if operation.body is None else validate_body(operation.body, body or {}),
+            cursors=Cursors(self.installation.cursor_key),
+            caller=caller,
+        )
+        decided = await Tokens(self.authenticator).handlers[name](call)
+        if isinstance(decided, Answer):
+            return decided.content
+        try:
+            await self.database.write(decided.write)
+        except GuardFailed:
+            raise Problem(OVERLOADED) from None
+        return decided.answer.content
+
+
+async def open_store(settings: Settings) -> Store:
+    """Open the store of the settings; make it, or bring it up to date, if need be."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = settings.database_path
+    if not is_current(path):
+        _migrate(path)
+    keys = settings.secret_keys or load_or_make(settings.data / "secret.key")
+    database = SQLite(path, busy_seconds=settings.busy_seconds, max_waiting=settings.writes_waiting)
+    installation = await load_installation(database, Keyring(keys))
+    return Store(database, installation, Authenticator(database, installation.token_pepper))
+
+
+def _migrate(path: Path) -> None:
+    # Alembic and SQLAlchemy take half a second to load, and are needed once.
+    from operator_api.server.database.migrate import upgrade  # noqa: PLC0415 - see above
+
+    upgrade(path)
+
+
+def create_pipeline(settings: Settings, store: Store) -> Pipeline:
+    """Put the API together."""
+    limiter = MemoryLimiter(settings.rate_limit)
+    described = orjson.dumps(openapi(settings.url))
+    closing = lambda: pipeline.closing  # noqa: E731 - the pipeline is made below
+    handlers: dict[str, Handler] = {
+        **users.HANDLERS,
+        **conversations.HANDLERS,
+        **messages.HANDLERS,
+        **tags.HANDLERS,
+        **Tokens(store.authenticator).handlers,
+        **me.handlers(limiter.policy, BODY_BYTES),
+        **catalogue.handlers(settings.url),
+        **service.handlers(described, closing),
+    }
+    pipeline = Pipeline(
+        operations=OPERATIONS,
+        handlers=handlers,
+        database=store.database,
+        authenticator=store.authenticator,
+        limiter=limiter,
+        failed_authentications=MemoryLimiter(settings.failed_authentication_limit),
+        idempotency_keys=IdempotencyKeys(
+            store.database,
+            Sealer(store.installation.answer_key),
+            patience_seconds=settings.idempotency_patience_seconds,
+        ),
+        cursors=Cursors(store.installation.cursor_key),
+        bounds=Bounds(BODY_BYTES, settings.requests_at_once),
+        public_url=settings.url,
+    )
+    return pipeline
+
+
+def lock_data(folder: Path) -> IO[str]:
+    """Take the data folder for this process: limits and tokens' caches are in its memory."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = (folder / "serve.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        other = lock.read().strip()
+        lock.close()
+        raise AlreadyServedError(
+            f"Another server (process {other or 'unknown'}) runs on {folder}. Rate limits are kept in"
+            " one process's memory, so a second one on the same folder would double them."
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+async def ensure_default_account(store: Store) -> str | None:
+    """On a store without accounts make ``default``, and return a new admin token for its test side.
+
+    It is the only time that this token is shown.
+    """
+    if await accounts.list_accounts(store.database):
+        return None
+    await accounts.create_account(store.database, accounts.DEFAULT)
+    caller = await accounts.operator_token(store.database, accounts.DEFAULT, "test")
+    shown = await store.perform(
+        "tokens.create", caller, body={"name": "first admin", "preset": "admin"}
+    )
+    token: str = shown["token"]
+    return token

@@ -1,0 +1,188 @@
+"""Tokens: how they are made, kept and recognised.
+
+A token is ``op_live_`` or ``op_test_``, 43 base62 characters of chance (256 bits) and six that are
+the CRC32 of what stands before them, so that a mistyped token is refused without a look into the
+store. The store keeps only an HMAC-SHA256 of it, under a pepper that the store has sealed.
+"""
+
+import hmac
+import re
+import secrets
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from operator_api.contract.errors import (
+    EXPIRED_TOKEN,
+    INSUFFICIENT_SCOPE,
+    INVALID_TOKEN,
+    MALFORMED_AUTHORIZATION,
+    MISSING_TOKEN,
+    REVOKED_TOKEN,
+    Problem,
+)
+from operator_api.contract.fields import format_timestamp
+from operator_api.contract.scopes import Environment, Scope
+from operator_api.server.database import Database
+from operator_api.server.ids import now_microseconds
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FORM = re.compile(r"op_(?:live|test)_[0-9A-Za-z]{49}")
+_CHANCE = 43
+_CHECKSUM = 6
+_BASE = 'Bearer realm="operator-ai"'
+_CHALLENGE = (b"www-authenticate", _BASE.encode())
+_CHALLENGE_INVALID = (b"www-authenticate", f'{_BASE}, error="invalid_token"'.encode())
+
+# A revocation by another process holds here after this long at the latest.
+_CACHE_NANOSECONDS = 1_000_000_000
+_CACHE_SIZE = 10_000
+
+_FIND = """
+    SELECT tokens.id, tokens.tenant, tokens.name, tokens.scopes, tokens.expires_at,
+           tokens.revoked_at, tenants.environment, accounts.id AS account_id,
+           accounts.name AS account_name
+    FROM tokens
+    JOIN tenants ON tenants.id = tokens.tenant
+    JOIN accounts ON accounts.id = tenants.account_id
+    WHERE tokens.digest = :digest
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Who calls: the token's row, and the tenant whose rows it may reach."""
+
+    id: str
+    name: str
+    tenant: int
+    account_id: str
+    account_name: str
+    environment: Environment
+    scopes: frozenset[Scope]
+    expires_at: int | None
+    revoked_at: int | None
+
+
+def mint(environment: Environment) -> str:
+    """Make a new token."""
+    body = f"op_{environment}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_CHANCE))
+    return body + _checksum(body)
+
+
+def hint_of(token: str) -> str:
+    """Return the ends of a token that people may see, to tell it from others."""
+    return f"{token[:11]}…{token[-4:]}"
+
+
+def _checksum(body: str) -> str:
+    number = zlib.crc32(body.encode())
+    digits = []
+    for _ in range(_CHECKSUM):
+        number, digit = divmod(number, 62)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def _is_well_formed(token: str) -> bool:
+    return bool(_FORM.fullmatch(token)) and token[-_CHECKSUM:] == _checksum(token[:-_CHECKSUM])
+
+
+class Authenticator:
+    """Recognises tokens. Those seen within the last second are not looked up again."""
+
+    def __init__(self, database: Database, pepper: bytes) -> None:
+        self._database = database
+        self._pepper = pepper
+        self._seen: dict[bytes, tuple[Token, int]] = {}
+
+    def digest(self, token: str) -> bytes:
+        """Return what the store keeps of a token."""
+        return hmac.digest(self._pepper, token.encode(), "sha256")
+
+    def forget(self) -> None:
+        """Look every token up again: one of them has changed."""
+        self._seen.clear()
+
+    async def authenticate(self, authorization: str | None) -> Token:
+        """Return the token of an Authorization header, or raise the 401 that says what is wrong."""
+        if authorization is None:
+            raise Problem(MISSING_TOKEN, headers=[_CHALLENGE])
+        secret = _read(authorization)
+        digest = self.digest(secret)
+        seen = self._seen.get(digest)
+        now = time.monotonic_ns()
+        if seen is not None and now - seen[1] < _CACHE_NANOSECONDS:
+            token = seen[0]
+        else:
+            token = await self._find(secret, digest)
+            if len(self._seen) >= _CACHE_SIZE:
+                self._seen.clear()
+            self._seen[digest] = (token, now)
+        _require_active(token)
+        return token
+
+    async def _find(self, secret: str, digest: bytes) -> Token:
+        if not _is_well_formed(secret):
+            raise _invalid(INVALID_TOKEN)
+        row = await self._database.fetch_one(_FIND, {"digest": digest})
+        if row is None:
+            raise _invalid(INVALID_TOKEN)
+        return Token(
+            id=row["id"],
+            name=row["name"],
+            tenant=row["tenant"],
+            account_id=row["account_id"],
+            account_name=row["account_name"],
+            environment=row["environment"],
+            scopes=frozenset(row["scopes"].split()),
+            expires_at=row["expires_at"],
+            revoked_at=row["revoked_at"],
+        )
+
+
+def _read(authorization: str) -> str:
+    scheme, _, secret = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        if _FORM.fullmatch(scheme):
+            raise _malformed("the word Bearer is missing before the token")
+        raise _malformed("its scheme must be Bearer")
+    if not secret:
+        raise _malformed("there is no token after Bearer")
+    if not secret.isascii() or not secret.isprintable() or secret.strip("\"' ") != secret:
+        raise _malformed("the token has spaces, quotes or other characters around it")
+    if " " in secret or "," in secret:
+        raise _malformed("it must hold one token only")
+    return secret
+
+
+def _malformed(problem: str) -> Problem:
+    return Problem(MALFORMED_AUTHORIZATION, {"problem": problem}, headers=[_CHALLENGE])
+
+
+def _invalid(kind: Any, **metadata: str) -> Problem:
+    return Problem(kind, metadata, headers=[_CHALLENGE_INVALID])
+
+
+def _require_active(token: Token) -> None:
+    if token.revoked_at is not None:
+        raise _invalid(REVOKED_TOKEN, revoked_at=format_timestamp(token.revoked_at))
+    if token.expires_at is not None and token.expires_at <= now_microseconds():
+        raise _invalid(EXPIRED_TOKEN, expired_at=format_timestamp(token.expires_at))
+
+
+def insufficient_scope(required: Iterable[str | None], token: Token) -> Problem:
+    """Return the 403 for what the token may not do (RFC 6750, section 3.1)."""
+    wanted = sorted(scope for scope in required if scope)
+    challenge = f'{_BASE}, error="insufficient_scope", scope="{" ".join(wanted)}"'
+    return Problem(
+        INSUFFICIENT_SCOPE,
+        {
+            "required": wanted,
+            "granted": sorted(token.scopes),
+            "missing": [scope for scope in wanted if scope not in token.scopes],
+        },
+        headers=[(b"www-authenticate", challenge.encode())],
+    )

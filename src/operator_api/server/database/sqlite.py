@@ -1,0 +1,292 @@
+"""The embedded engine: SQLite in WAL mode, one writer, many writes to a commit.
+
+The writer takes all writes that are waiting, runs each in a savepoint, and commits them with one
+fsync. The statements run on the event loop, where they take microseconds, and only the commit, which
+waits for the disk, runs in a thread: handing each statement to a thread would cost more than it
+takes, since the two would pass Python's lock back and forth at each step.
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from operator_api.contract.errors import (
+    OVERLOADED,
+    SHUTTING_DOWN,
+    STORE_UNAVAILABLE,
+    Outcome,
+    Problem,
+)
+from operator_api.server.database.engine import (
+    SCHEMA_VERSION,
+    GuardFailed,
+    Parameters,
+    Row,
+    Write,
+)
+
+_GROUP = 128
+_STATEMENT_CACHE = 512
+_BUSY_STEP_SECONDS = 0.005
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file as every connection of ours is opened, and make sure of its durability."""
+    connection = sqlite3.connect(
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_STATEMENT_CACHE,
+        timeout=0,
+    )
+    connection.row_factory = sqlite3.Row
+    (journal,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    connection.execute("PRAGMA synchronous=FULL")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if (journal, synchronous) != ("wal", 2):
+        raise RuntimeError(f"{path} cannot be made durable: {journal=}, {synchronous=}")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA cache_size=-32768")
+    if read_only:
+        connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def is_current(path: Path) -> bool:
+    """Say whether the file is there and at this program's schema."""
+    if not path.exists():
+        return False
+    connection = connect(path)
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return row is not None and row["version_num"] == SCHEMA_VERSION
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A write that waits for its commit; ``failure`` is why it will not be part of it."""
+
+    write: Write
+    bulk: bool
+    done: "asyncio.Future[None]"
+    failure: Exception | None = None
+
+
+class SQLite:
+    """One file, opened by one server; command-line tools may open it beside."""
+
+    def __init__(self, path: Path, *, busy_seconds: float, max_waiting: int) -> None:
+        self._path = path
+        self._busy_seconds = busy_seconds
+        self._max_waiting = max_waiting
+        self._reader = connect(path, read_only=True)
+        self._writer = connect(path)
+        self._commits = ThreadPoolExecutor(1, "commit")
+        self._scans = ThreadPoolExecutor(2, "scan")
+        self._of_thread = threading.local()
+        self._scanners: list[sqlite3.Connection] = []
+        self._waiting: deque[_Pending] = deque()
+        self._committing: asyncio.Task[None] | None = None
+        self._closing = False
+
+    # --- reads
+
+    async def fetch_one(self, sql: str, parameters: Parameters) -> Row | None:
+        """Return the only row of a read by key: on the event loop, it takes microseconds."""
+        try:
+            row: Row | None = self._reader.execute(sql, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        return row
+
+    async def fetch_few(self, sql: str, parameters: Parameters) -> Sequence[Row]:
+        """Return the rows of a read by key, on the event loop."""
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    async def scan(self, sql: str, parameters: Parameters) -> Sequence[Row]:
+        """Return the rows of a read that may take its time, in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._scans, partial(self._scan, sql, parameters))
+
+    def _scan(self, sql: str, parameters: Parameters) -> Sequence[Row]:
+        connection: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
+        try:
+            if connection is None:
+                connection = self._of_thread.connection = connect(self._path, read_only=True)
+                self._scanners.append(connection)
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    # --- writes
+
+    async def write(self, write: Write, *, bulk: bool = False) -> None:
+        """Commit the write durably, or raise GuardFailed."""
+        if self._closing:
+            raise Problem(SHUTTING_DOWN)
+        if len(self._waiting) >= self._max_waiting:
+            raise Problem(OVERLOADED)
+        loop = asyncio.get_running_loop()
+        pending = _Pending(write, bulk, loop.create_future())
+        self._waiting.append(pending)
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_groups())
+        await pending.done
+
+    async def _commit_groups(self) -> None:
+        try:
+            while self._waiting:
+                size = min(len(self._waiting), _GROUP)
+                await self._commit_group([self._waiting.popleft() for _ in range(size)])
+        finally:
+            self._committing = None
+
+    async def _commit_group(self, group: list[_Pending]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await self._begin()
+            if any(pending.bulk for pending in group):
+                await loop.run_in_executor(self._commits, self._apply, group)
+            else:
+                self._apply(group)
+            await loop.run_in_executor(self._commits, self._finish, group)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each caller must learn of it
+            self._roll_back()
+            for pending in group:
+                pending.failure = error
+        for pending in group:
+            _settle(pending)
+
+    async def _begin(self) -> None:
+        """Take the file's write lock, which a command-line tool may hold for a moment."""
+        until = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise _translated(error) from error
+                if self._closing:
+                    raise Problem(SHUTTING_DOWN) from error
+                if time.monotonic() > until:
+                    raise _unavailable() from error
+                await asyncio.sleep(_BUSY_STEP_SECONDS)
+            else:
+                return
+
+    def _apply(self, group: list[_Pending]) -> None:
+        for pending in group:
+            if pending.done.cancelled():
+                continue
+            try:
+                self._apply_one(pending.write)
+            except Exception as error:  # noqa: BLE001 - one write's failure is not the others'
+                if not self._writer.in_transaction:  # SQLite gave the whole transaction up
+                    raise _translated(error) from error
+                pending.failure = _translated(error)
+
+    def _apply_one(self, write: Write) -> None:
+        execute = self._writer.execute
+        if len(write) > 1:
+            execute("SAVEPOINT one")
+        try:
+            for statement in write:
+                touched = execute(statement.sql, statement.parameters).rowcount
+                if statement.must_touch and touched < 1:
+                    raise GuardFailed
+        except Exception:
+            if len(write) > 1 and self._writer.in_transaction:
+                execute("ROLLBACK TO one")
+                execute("RELEASE one")
+            raise
+        if len(write) > 1:
+            execute("RELEASE one")
+
+    def _finish(self, group: list[_Pending]) -> None:
+        if all(pending.failure for pending in group):
+            self._writer.execute("ROLLBACK")
+            return
+        try:
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            full = (error.sqlite_errorcode & 0xFF) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}
+            raise _unavailable("not_executed" if full else "unknown") from error
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            try:
+                self._writer.execute("ROLLBACK")
+            except sqlite3.Error:
+                # The connection is of no more use; SQLite undoes the rest when it is opened next.
+                self._writer.close()
+                self._writer = connect(self._path)
+
+    # --- life
+
+    async def check(self) -> None:
+        """Return if the file can be read and has the schema of this program."""
+        row = await self.fetch_one("SELECT version_num FROM alembic_version", {})
+        if row is None or row["version_num"] != SCHEMA_VERSION:
+            raise _unavailable()
+
+    def refuse(self) -> None:
+        """Take no more writes, and fail those that have not begun with 503 ``shutting_down``."""
+        self._closing = True
+        while self._waiting:
+            pending = self._waiting.popleft()
+            pending.failure = Problem(SHUTTING_DOWN)
+            _settle(pending)
+
+    async def close(self) -> None:
+        """Finish the commit that has begun, refuse what has not, and close the file."""
+        self.refuse()
+        if self._committing is not None:
+            await self._committing
+        self._commits.shutdown()
+        self._scans.shutdown()
+        for connection in (*self._scanners, self._reader, self._writer):
+            connection.close()
+
+
+def _settle(pending: _Pending) -> None:
+    if pending.done.done():
+        return
+    if pending.failure is not None:
+        pending.done.set_exception(pending.failure)
+    else:
+        pending.done.set_result(None)
+
+
+def _translated(error: Exception) -> Exception:
+    """Make 503 of what passes; a defect of ours stays what it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _unavailable() if isinstance(error, sqlite3.Error) and code in _PASSING else error
+
+
+def _unavailable(outcome: Outcome = "not_executed") -> Problem:
+    return Problem(STORE_UNAVAILABLE, outcome=outcome)

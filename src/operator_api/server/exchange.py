@@ -1,0 +1,110 @@
+"""One request, what is learned of it on its way, what its handler decides, and the answer.
+
+::
+
+    Exchange   what came in, and what each step of the pipeline adds to it
+    Call       what a handler gets: who, which ids, parameters and body, all of them checked
+    Answer     what a handler found
+    Change     what a handler decided: a write, and the answer once it is committed
+    Response   status, headers and bytes
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from operator_api.contract.operations import Operation
+from operator_api.server.auth import Token
+from operator_api.server.cursors import Cursors
+from operator_api.server.database import Database, Write
+from operator_api.server.limits import Verdict
+
+Header = tuple[bytes, bytes]
+View = Literal["application/json", "application/problem+json", "text/markdown"]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way. A header that was sent twice has its values joined by a comma.
+
+    ``view`` is how an error is to be shown; ``replay_of`` the id of the request whose answer is
+    given again.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    address: str
+    view: View = "application/json"
+    replay_of: str | None = None
+    operation: Operation | None = None
+    token: Token | None = None
+    verdict: Verdict | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header's value as text, or None."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that has passed every check that needs no stored state."""
+
+    operation: Operation
+    database: Database
+    request_id: str
+    now: int
+    ids: Mapping[str, str]
+    params: Any
+    body: Any
+    cursors: Cursors
+    if_match: Sequence[str] | None = None
+    caller: Token | None = None
+
+    @property
+    def token(self) -> Token:
+        """Who calls. Only public operations have nobody."""
+        assert self.caller is not None, "a public operation has no token"
+        return self.caller
+
+    @property
+    def tenant(self) -> int:
+        """Whose rows the call may reach: the first parameter of every query."""
+        return self.token.tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to answer: an object to become JSON, or text of another media type."""
+
+    content: Mapping[str, Any] | str | bytes
+    headers: Sequence[Header] = ()
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write, and what to answer once it is committed. ``bulk`` ones may touch many rows.
+
+    ``then`` runs right after the commit, and must not fail.
+    """
+
+    write: Write
+    answer: Answer
+    bulk: bool = False
+    then: Callable[[], None] | None = None
+
+
+Handler = Callable[[Call], Awaitable[Answer | Change]]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes out, but for the headers that every answer gets."""
+
+    status: int
+    body: bytes
+    headers: list[Header] = field(default_factory=list)

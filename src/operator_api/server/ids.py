@@ -1,0 +1,14 @@
+"""Ids: a prefix that says of what, then 16 hexadecimal digits of time and 16 of chance."""
+
+import secrets
+import time
+
+
+def new_id(prefix: str) -> str:
+    """Mint an id. Ids sort by when they were made, to the nanosecond."""
+    return f"{prefix}_{time.time_ns():016x}{secrets.token_hex(8)}"
+
+
+def now_microseconds() -> int:
+    """Return the time, in the unit that the store keeps."""
+    return time.time_ns() // 1000

@@ -1,0 +1,31 @@
+"""What an installation is set up with: its own secret, sealed by the operator's keys."""
+
+import secrets
+
+from operator_api.server.database import Database, Statement
+from operator_api.vault.keys import Keyring, derive
+from operator_api.vault.seal import KEY_BYTES
+
+_CONTEXT = b"installation:secret"
+_FIND = "SELECT value FROM installation WHERE name = 'secret'"
+_INSERT = "INSERT INTO installation (name, value) VALUES ('secret', :value) ON CONFLICT DO NOTHING"
+
+
+class Installation:
+    """Gives one key for each purpose, all derived from the installation's secret."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.token_pepper = derive(secret, "token pepper")
+        self.cursor_key = derive(secret, "cursors")
+        self.answer_key = derive(secret, "idempotent answers")
+
+
+async def load_installation(database: Database, keyring: Keyring) -> Installation:
+    """Return the store's installation; make it if the store is new. Two at once get the same."""
+    row = await database.fetch_one(_FIND, {})
+    if row is None:
+        wrapped = keyring.wrap(secrets.token_bytes(KEY_BYTES), _CONTEXT)
+        await database.write([Statement(_INSERT, {"value": wrapped})])
+        row = await database.fetch_one(_FIND, {})
+        assert row is not None, "the secret was just committed"
+    return Installation(keyring.unwrap(row["value"], _CONTEXT))

@@ -1,0 +1,495 @@
+"""A request's way, step by step, as ``Pipeline._respond`` reads from top to bottom.
+
+Each step returns or raises a catalogued error, in the order of the contract: stateless before
+stateful, cheap before dear. The pipeline knows nothing of users or conversations: given another table
+of operations and other handlers, it serves another API.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from operator_api.contract.errors import (
+    BODY_TOO_LARGE,
+    INTERNAL_ERROR,
+    INVALID_HEADER,
+    NOT_ACCEPTABLE,
+    OVERLOADED,
+    RATE_LIMITED,
+    RESOURCE_NOT_FOUND,
+    SHUTTING_DOWN,
+    TOKEN_IN_URL,
+    TOO_MANY_FAILED_AUTHENTICATIONS,
+    UNSUPPORTED_MEDIA_TYPE,
+    FieldError,
+    Problem,
+)
+from operator_api.contract.headers import (
+    format_rate_limit,
+    format_rate_limit_policy,
+    parse_client_request_id,
+    parse_idempotency_key,
+    parse_if_match,
+)
+from operator_api.contract.operations import Operation
+from operator_api.contract.validation import validate_body, validate_params
+from operator_api.server.auth import Authenticator, Token, insufficient_scope
+from operator_api.server.database import Database, GuardFailed
+from operator_api.server.cursors import Cursors
+from operator_api.server.exchange import Answer, Call, Change, Exchange, Handler, Response
+from operator_api.server.idempotency import FINAL_STATUSES, IdempotencyKeys, Key, key_of
+from operator_api.server.ids import new_id, now_microseconds
+from operator_api.server.json_body import read_json_object
+from operator_api.server.limits import Limiter
+from operator_api.server.query import read_query, token_in
+from operator_api.server.render import VIEWS, choose_view, problem_response
+from operator_api.server.routing import Route, Router, method_not_allowed, unknown_endpoint
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+
+log = logging.getLogger("operator_api.server")
+
+# How often a write is decided anew because the stored state changed while it was on its way.
+_ATTEMPTS = 10
+# How much of a refused body is still taken in, so that its sender reads the answer, not a reset.
+_DRAINED_BYTES = 8 * 1024 * 1024
+_DRAIN_SECONDS = 2.0
+_NEVER_SHED = frozenset({"/livez", "/readyz"})
+
+
+class _Disconnected(Exception):
+    """The caller went away before its request was complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is taken at the most."""
+
+    body_bytes: int
+    requests_at_once: int
+
+
+class Pipeline:
+    """The API as an ASGI application."""
+
+    def __init__(
+        self,
+        *,
+        operations: Iterable[Operation],
+        handlers: Mapping[str, Handler],
+        database: Database,
+        authenticator: Authenticator,
+        limiter: Limiter,
+        failed_authentications: Limiter,
+        idempotency_keys: IdempotencyKeys,
+        cursors: Cursors,
+        bounds: Bounds,
+        public_url: str,
+    ) -> None:
+        self._router = Router(operations)
+        self._handlers = handlers
+        self._database = database
+        self._authenticator = authenticator
+        self._limiter = limiter
+        self._failed_authentications = failed_authentications
+        self._idempotency_keys = idempotency_keys
+        self._cursors = cursors
+        self._bounds = bounds
+        self._public_url = public_url
+        self._policy = (
+            b"ratelimit-policy",
+            format_rate_limit_policy(limiter.policy.limit, limiter.policy.window_seconds).encode(),
+        )
+        self._running = 0
+        self._contended = asyncio.Lock()
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request (ASGI 3)."""
+        exchange = _exchange(scope)
+        self._running += 1
+        try:
+            response = await self._respond(exchange, receive)
+        except Problem as problem:
+            response = self._refuse(problem, exchange)
+        except _Disconnected:
+            return
+        except Exception:
+            log.exception("unexpected error", extra={"request_id": exchange.request_id})
+            response = self._refuse(Problem(INTERNAL_ERROR), exchange)
+        finally:
+            self._running -= 1
+        await self._send(response, exchange, receive, send)
+
+    async def _respond(self, exchange: Exchange, receive: Receive) -> Response:
+        """Take the request through every check, in the contract's order."""
+        self._shed(exchange)
+        route, ids = await self._find(exchange)
+        if exchange.method == "OPTIONS":
+            return _options(route)
+        operation = exchange.operation = await self._choose(exchange, route)
+        if not operation.public:
+            exchange.token = await self._authenticate(exchange)
+            await self._limit_and_authorize(exchange, operation, exchange.token)
+        _negotiate(exchange, operation)
+        content = await self._read(exchange, operation, receive)
+        key_text, if_match = _conditions(exchange, operation)
+        params = _params(exchange, operation)
+        body, fields = _body(content, operation)
+        call = Call(
+            operation=operation,
+            database=self._database,
+            request_id=exchange.request_id,
+            now=now_microseconds(),
+            ids=ids,
+            params=params,
+            body=fields,
+            cursors=self._cursors,
+            if_match=if_match,
+            caller=exchange.token,
+        )
+        if key_text is None:
+            return await self._act(exchange, call, None)
+        key = key_of(call.tenant, key_text, operation.method, exchange.path, body)
+        async with self._idempotency_keys.alone(key):
+            return await self._act(exchange, call, key)
+
+    # --- the steps, in their order
+
+    def _shed(self, exchange: Exchange) -> None:
+        """Refuse at once what would only wait: 503."""
+        if exchange.path in _NEVER_SHED:
+            return
+        if self.closing:
+            raise Problem(SHUTTING_DOWN)
+        if self._running > self._bounds.requests_at_once:
+            raise Problem(OVERLOADED)
+
+    async def _find(self, exchange: Exchange) -> tuple[Route, Mapping[str, str]]:
+        """Find the path: 404, with the path that was most likely meant."""
+        exchange.view = choose_view(exchange.headers.get(b"accept")) or VIEWS[0]
+        found = self._router.find(exchange.path)
+        if found is None:
+            scopes = await self._recognise(exchange)
+            raise unknown_endpoint(self._router.nearest_path(exchange.path, scopes))
+        return found
+
+    async def _choose(self, exchange: Exchange, route: Route) -> Operation:
+        """Choose the path's operation by the method: 405. HEAD is a GET without the body."""
+        method = "GET" if exchange.method == "HEAD" else exchange.method
+        operation = route.operations.get(method)
+        if operation is None:
+            await self._recognise(exchange)
+            raise method_not_allowed(exchange.method, route)
+        return operation
+
+    async def _recognise(self, exchange: Exchange) -> frozenset[Any] | None:
+        """Return the caller's scopes where it has a token; it makes no difference if it has none."""
+        try:
+            exchange.token = await self._authenticator.authenticate(
+                exchange.header(b"authorization")
+            )
+        except Problem:
+            return None
+        exchange.verdict = await self._limiter.hit(exchange.token.id, cost=0)
+        return exchange.token.scopes
+
+    async def _authenticate(self, exchange: Exchange) -> Token:
+        """Recognise the token: 401, or 429 for an address that goes on with unusable ones."""
+        if exchange.query and token_in(exchange.query):
+            raise Problem(TOKEN_IN_URL)
+        authorization = exchange.header(b"authorization")
+        try:
+            return await self._authenticator.authenticate(authorization)
+        except Problem as problem:
+            if authorization is None or problem.kind.status != 401:
+                raise
+            verdict = await self._failed_authentications.hit(exchange.address)
+            if verdict.allowed:
+                raise
+            raise Problem(
+                TOO_MANY_FAILED_AUTHENTICATIONS,
+                {"cause": problem.kind.reason},
+                after_seconds=verdict.retry_after,
+            ) from None
+
+    async def _limit_and_authorize(
+        self, exchange: Exchange, operation: Operation, token: Token
+    ) -> None:
+        """Count the request: 429. One that lacks the scope is not counted: 403."""
+        allowed = operation.scope is None or operation.scope in token.scopes
+        verdict = await self._limiter.hit(token.id, cost=1 if allowed else 0)
+        exchange.verdict = verdict
+        if not verdict.allowed:
+            policy = self._limiter.policy
+            raise Problem(
+                RATE_LIMITED,
+                {"limit": policy.limit, "window_seconds": policy.window_seconds},
+                after_seconds=verdict.retry_after,
+            )
+        if not allowed:
+            raise insufficient_scope([operation.scope], token)
+
+    async def _read(
+        self, exchange: Exchange, operation: Operation, receive: Receive
+    ) -> bytes | None:
+        """Take the body in: 413 as soon as it is too large, 415 if it is not JSON."""
+        if operation.body is None:
+            return None
+        content = await self._take_in(exchange, receive)
+        if not content and operation.body_optional:
+            return None
+        _require_json(exchange, operation)
+        return content
+
+    async def _take_in(self, exchange: Exchange, receive: Receive) -> bytes:
+        most = self._bounds.body_bytes
+        length = exchange.headers.get(b"content-length")
+        if length is not None and int(length) > most:
+            raise _too_large(most)
+        message = await receive()
+        content: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            chunks, size = [content], len(content)
+            while message.get("more_body") and size <= most:
+                message = await receive()
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+            content = b"".join(chunks)
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
+        if len(content) > most:
+            raise _too_large(most)
+        return content
+
+    async def _act(self, exchange: Exchange, call: Call, key: Key | None) -> Response:
+        """Let the handler decide, and commit what it decided together with the key.
+
+        Where the stored state has changed in between, it decides anew; those who meet this take
+        turns, so that one of them gets through at a time.
+        """
+        _require_ids(call)
+        response = await self._try(exchange, call, key)
+        if response is not None:
+            return response
+        async with self._contended:
+            for _ in range(_ATTEMPTS):
+                response = await self._try(exchange, call, key)
+                if response is not None:
+                    return response
+        raise Problem(OVERLOADED)
+
+    async def _try(self, exchange: Exchange, call: Call, key: Key | None) -> Response | None:
+        """Decide and commit; None if what the decision stands on has changed meanwhile."""
+        if key is not None:
+            kept = await self._idempotency_keys.find(key, call.now)
+            if kept is not None:
+                return _replayed(exchange, *kept)
+        change = Change((), Answer(b""))
+        try:
+            decided = await self._handlers[call.operation.name](call)
+        except Problem as problem:
+            if key is None or problem.kind.status not in FINAL_STATUSES:
+                raise
+            response = self._refuse(problem, exchange)
+        else:
+            if isinstance(decided, Change):
+                change, decided = decided, decided.answer
+            response = _success(decided, call.operation)
+        return response if await self._commit(change, response, call, key) else None
+
+    async def _commit(
+        self, change: Change, response: Response, call: Call, key: Key | None
+    ) -> bool:
+        """Commit the change together with its key; say whether the stored state allowed it."""
+        write = change.write
+        if key is not None:
+            kept = self._idempotency_keys.keep(key, call.request_id, response, call.now)
+            write = (kept, *write)
+        if not write:
+            return True
+        try:
+            await self._database.write(write, bulk=change.bulk)
+        except GuardFailed:
+            return False
+        if change.then is not None:
+            change.then()
+        return True
+
+    # --- the way out
+
+    def _refuse(self, problem: Problem, exchange: Exchange) -> Response:
+        client_id = exchange.header(b"x-request-id")
+        if client_id is not None and parse_client_request_id(client_id):
+            problem.metadata["client_request_id"] = client_id
+        return problem_response(problem, exchange.request_id, self._public_url, exchange.view)
+
+    async def _send(
+        self, response: Response, exchange: Exchange, receive: Receive, send: Send
+    ) -> None:
+        headers = [
+            (b"x-request-id", (exchange.replay_of or exchange.request_id).encode()),
+            (b"content-length", b"%d" % len(response.body)),
+            *response.headers,
+        ]
+        verdict = exchange.verdict
+        if verdict is not None:
+            value = format_rate_limit(verdict.remaining, verdict.reset_seconds)
+            headers += (self._policy, (b"ratelimit", value.encode()))
+        closes = response.status == BODY_TOO_LARGE.status
+        if closes or self.closing:
+            headers.append((b"connection", b"close"))
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": response.body, "more_body": closes})
+        if closes:
+            await _drain(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+
+# --- pure steps ---------------------------------------------------------------------------------------
+
+
+def _exchange(scope: Scope) -> Exchange:
+    pairs = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    client = scope["client"]
+    return Exchange(
+        request_id=new_id("req"),
+        method=scope["method"],
+        path=scope["path"],
+        query=scope["query_string"],
+        headers=headers,
+        address=client[0] if client else "",
+    )
+
+
+def _options(route: Route) -> Response:
+    return Response(200, b"", [(b"allow", ", ".join(route.allowed).encode())])
+
+
+def _negotiate(exchange: Exchange, operation: Operation) -> None:
+    """Require that the caller takes one of the representations: 406."""
+    accept = exchange.headers.get(b"accept")
+    if accept is None or choose_view(accept) is not None:
+        return
+    raise Problem(NOT_ACCEPTABLE, {"available": list(VIEWS)})
+
+
+def _require_json(exchange: Exchange, operation: Operation) -> None:
+    content_type = exchange.header(b"content-type")
+    if content_type != "application/json" and not _is_json(content_type, operation):
+        supported = list(operation.media_types)
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            {"header": "Content-Type", "supported": supported},
+            headers=[(b"accept", ", ".join(supported).encode())],
+        )
+    encoding = exchange.header(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            {"header": "Content-Encoding", "supported": ["identity"]},
+            headers=[(b"accept", b"application/json"), (b"accept-encoding", b"identity")],
+        )
+
+
+def _is_json(content_type: str | None, operation: Operation) -> bool:
+    media_type, *parameters = (part.strip().lower() for part in (content_type or "").split(";"))
+    utf8 = all(part in {"charset=utf-8", 'charset="utf-8"', ""} for part in parameters)
+    return media_type in operation.media_types and utf8
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(BODY_TOO_LARGE, {"limit_bytes": most})
+
+
+def _conditions(exchange: Exchange, operation: Operation) -> tuple[str | None, list[str] | None]:
+    """Read the headers that a write can carry: 400."""
+    if not operation.writes:
+        return None, None
+    wrong = []
+    key = if_match = None
+    sent = exchange.header(b"idempotency-key")
+    if sent is not None:
+        key = parse_idempotency_key(sent)
+        if key is None:
+            wrong.append(_header_error("Idempotency-Key", "1 to 255 visible ASCII characters"))
+    sent = exchange.header(b"if-match") if operation.takes_if_match else None
+    if sent is not None:
+        if_match = parse_if_match(sent)
+        if if_match is None:
+            wrong.append(_header_error("If-Match", "an entity tag in quotes, or *"))
+    if wrong:
+        raise Problem(INVALID_HEADER, errors=wrong)
+    return key, if_match
+
+
+def _header_error(name: str, expected: str) -> FieldError:
+    message = f"{name} must be {expected}."
+    return FieldError("header", f"#/{name}", name, "invalid_format", message)
+
+
+def _params(exchange: Exchange, operation: Operation) -> Any:
+    """Read the query: 400."""
+    if not exchange.query:
+        return operation.params()
+    return validate_params(operation.params, read_query(exchange.query))
+
+
+def _body(content: bytes | None, operation: Operation) -> tuple[Any, Any]:
+    """Read the body as JSON: 400; and as the operation's fields: 422."""
+    if operation.body is None:
+        return None, None
+    body = {} if content is None else read_json_object(content)
+    return body, validate_body(operation.body, body)
+
+
+def _require_ids(call: Call) -> None:
+    """Take an id of another form for what it is: the id of nothing."""
+    for name, kind in call.operation.ids.items():
+        if not kind.matches(call.ids[name]):
+            raise Problem(RESOURCE_NOT_FOUND, {"resource": kind.resource})
+
+
+def _success(answer: Answer, operation: Operation) -> Response:
+    content = answer.content
+    if isinstance(content, bytes):
+        body = content
+    elif isinstance(content, str):
+        body = content.encode()
+    else:
+        body = orjson.dumps(content)
+    return Response(
+        operation.status, body, [(b"content-type", answer.media_type.encode()), *answer.headers]
+    )
+
+
+def _replayed(exchange: Exchange, request_id: str, response: Response) -> Response:
+    exchange.replay_of = request_id
+    return replace(response, headers=[*response.headers, (b"idempotent-replayed", b"true")])
+
+
+async def _drain(receive: Receive) -> None:
+    """Take in some more of a body that is too large: a reset would hide the answer."""
+    left = _DRAINED_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return

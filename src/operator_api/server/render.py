@@ -1,0 +1,160 @@
+"""The only place where an error becomes bytes: one body, in three views of it.
+
+JSON unless asked otherwise; ``application/problem+json`` (RFC 9457) with the same object as its
+extension member ``error``; and a short page of Markdown for agents.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from operator_api.contract.errors import Problem
+from operator_api.contract.headers import JSON, MARKDOWN, PROBLEM_JSON
+from operator_api.server.exchange import Header, Response, View
+
+VIEWS: tuple[View, ...] = (JSON, PROBLEM_JSON, MARKDOWN)
+
+_CONTENT_TYPE: dict[str, Header] = {
+    JSON: (b"content-type", b"application/json"),
+    PROBLEM_JSON: (b"content-type", b"application/problem+json"),
+    MARKDOWN: (b"content-type", b"text/markdown; charset=utf-8"),
+}
+_NO_STORE: Header = (b"cache-control", b"no-store")
+_VARY: Header = (b"vary", b"Accept")
+
+
+def problem_response(
+    problem: Problem, request_id: str, public_url: str, view: View = JSON
+) -> Response:
+    """Return the answer that tells of the problem, with the headers that every error has."""
+    kind = problem.kind
+    error = error_object(problem, request_id, public_url)
+    headers: list[Header] = [
+        _CONTENT_TYPE[view],
+        (b"x-should-retry", b"true" if error["retry"]["retryable"] else b"false"),
+        (b"x-error-reason", kind.reason.encode()),
+        _NO_STORE,
+        _VARY,
+        *problem.headers,
+    ]
+    if problem.after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % problem.after_seconds))
+    return Response(kind.status, _VIEW[view](error, kind.title), headers)
+
+
+def error_object(problem: Problem, request_id: str, public_url: str) -> dict[str, Any]:
+    """Return the members of ``error``: all of them, always, in this order."""
+    kind = problem.kind
+    unknown = problem.outcome == "unknown"
+    return {
+        "code": kind.status,
+        "message": problem.message,
+        "type": kind.type,
+        "reason": kind.reason,
+        "hint": kind.hint,
+        "request_id": request_id,
+        "doc_url": f"{public_url}/docs/errors/{kind.reason}",
+        "log_url": f"{public_url}/console/requests/{request_id}",
+        "outcome": problem.outcome,
+        "retry": {
+            "retryable": kind.retryable and not unknown,
+            "action": "check_outcome" if unknown else kind.action,
+            "after_seconds": problem.after_seconds,
+        },
+        "errors": [error.as_json() for error in problem.errors],
+        "metadata": problem.metadata,
+    }
+
+
+# --- the three views --------------------------------------------------------------------------
+
+
+def _as_json(error: Mapping[str, Any], _title: str) -> bytes:
+    return orjson.dumps({"error": error})
+
+
+def _as_problem(error: Mapping[str, Any], title: str) -> bytes:
+    return orjson.dumps(
+        {
+            "type": error["doc_url"],
+            "title": title,
+            "status": error["code"],
+            "detail": error["message"],
+            "instance": error["log_url"],
+            "error": error,
+        }
+    )
+
+
+def _as_markdown(error: Mapping[str, Any], title: str) -> bytes:
+    retry = error["retry"]
+    lines = [
+        f"# {error['code']} {title}",
+        "",
+        _plain(error["message"]),
+        "",
+        f"- Reason: `{error['reason']}` ({error['type']})",
+        f"- What to do: {error['hint']}",
+        f"- Retry: {'yes' if retry['retryable'] else 'no'}, `{retry['action']}`"
+        + (f", after {retry['after_seconds']} s" if retry["after_seconds"] is not None else ""),
+        f"- Did it happen? `{error['outcome']}`",
+        f"- Request: `{error['request_id']}`, see {error['log_url']}",
+        f"- Documentation: {error['doc_url']}",
+    ]
+    if error["errors"]:
+        lines += ["", "| where | reason | what | fix |", "| --- | --- | --- | --- |"]
+    for each in error["errors"]:
+        fix = _plain(orjson.dumps(each["fix"]).decode()) if each["fix"] else ""
+        lines.append(
+            f"| {each['in']} `{_plain(each['pointer'])}` | `{each['reason']}` "
+            f"| {_plain(each['message'])} | {fix} |"
+        )
+    if error["metadata"]:
+        lines += ["", "```json", orjson.dumps(error["metadata"]).decode(), "```"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _plain(text: str) -> str:
+    """Take out what would end a cell, a line or a code span: names in it come from the caller."""
+    return " ".join(text.replace("|", "/").replace("`", "'").split())
+
+
+_VIEW = {JSON: _as_json, PROBLEM_JSON: _as_problem, MARKDOWN: _as_markdown}
+
+
+# --- which view -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def choose_view(accept: bytes | None) -> View | None:
+    """Return the view that an Accept header prefers (RFC 9110, section 12.5.1); None if none."""
+    if accept is None or accept.strip() == b"":
+        return JSON
+    ranges = [_media_range(part) for part in accept.decode("latin-1").split(",") if part.strip()]
+    scored = [(_quality(view, ranges), -index) for index, view in enumerate(VIEWS)]
+    quality, index = max(scored)
+    return VIEWS[-index] if quality > 0 else None
+
+
+def _media_range(part: str) -> tuple[str, float]:
+    media_type, *parameters = (piece.strip() for piece in part.lower().split(";"))
+    quality = 1.0
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                quality = 0.0
+    return media_type, quality
+
+
+def _quality(view: str, ranges: list[tuple[str, float]]) -> float:
+    """Return the quality of the most specific range that the view matches."""
+    of = dict(ranges)
+    for candidate in (view, f"{view.partition('/')[0]}/*", "*/*"):
+        if candidate in of:
+            return of[candidate]
+    return 0.0

@@ -1,0 +1,135 @@
+"""The server's settings: from options, or from ``OPERATOR_…`` variables; an unknown one is refused."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from operator_api.contract.suggest import nearest
+from operator_api.server.limits import Policy
+from operator_api.vault.keys import UnusableKeyError, parse_keys
+
+PREFIX = "OPERATOR_"
+# Variables of the client and of shells that use it; the server leaves them alone.
+_OF_THE_CLIENT = frozenset({"OPERATOR_API_KEY", "OPERATOR_BASE_URL", "OPERATOR_LOG"})
+_SQLITE = "sqlite:///"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or malformed. The message names it, and never shows a secret."""
+
+
+class Settings(BaseSettings):
+    """How a server runs. Each field is also the variable ``OPERATOR_`` and its name."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    data: Path = Field(Path("operator-data"), description="Folder of the embedded store.")
+    database: str | None = Field(
+        None,
+        description="URL of the database; sqlite:///PATH. A file in the data folder if not set.",
+    )
+    rate_limit: Annotated[Policy, PlainValidator(lambda value: _policy(value))] = Field(
+        Policy(600, 60), description="Requests per token, as REQUESTS/SECONDSs."
+    )
+    failed_authentication_limit: Annotated[Policy, PlainValidator(lambda value: _policy(value))] = (
+        Field(Policy(300, 60), description="Requests with unusable tokens per address, likewise.")
+    )
+    public_url: str | None = Field(
+        None, description="Where callers reach the server; links in errors begin with it."
+    )
+    secret_keys: Annotated[tuple[bytes, ...] | None, NoDecode] = Field(
+        None,
+        repr=False,
+        description="Keys that seal, base64 of 32 bytes, by commas. Made in the data folder if not set.",
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses, by commas, whose X-Forwarded-For is believed."
+    )
+    requests_at_once: int = Field(1000, ge=1, description="Requests in work before 503.")
+    writes_waiting: int = Field(5000, ge=1, description="Writes that wait before 503.")
+    busy_seconds: float = Field(5, gt=0, description="How long a write waits for the store.")
+    idempotency_patience_seconds: float = Field(
+        2, gt=0, description="How long a retry waits for the first try before 409."
+    )
+    receive_seconds: float = Field(
+        10, gt=0, description="How long a request may take to arrive before 408."
+    )
+    drain_seconds: float = Field(20, gt=0, description="How long a stop waits for open requests.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged to standard error."
+    )
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _read_keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(parse_keys(value))
+        except UnusableKeyError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("database")
+    @classmethod
+    def _is_sqlite(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(_SQLITE):
+            raise ValueError("only sqlite:///PATH is supported")
+        return value
+
+    @property
+    def database_path(self) -> Path:
+        """The file of the embedded store."""
+        if self.database is None:
+            return self.data / "operator.sqlite3"
+        return Path(self.database.removeprefix(_SQLITE))
+
+    @property
+    def url(self) -> str:
+        """What links begin with, without a slash at the end."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _policy(value: Any) -> Policy:
+    return value if isinstance(value, Policy) else Policy.parse(str(value))
+
+
+def load_settings(
+    options: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Return the settings; what an option gives goes before its variable. Raise SettingsError."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith(PREFIX) and name not in known | _OF_THE_CLIENT:
+            meant = nearest(name, known)
+            raise SettingsError(
+                f"The variable {name} is not a setting."
+                + (f" Did you mean {meant}?" if meant else "")
+            )
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as invalid:
+        raise SettingsError(_in_words(invalid, given)) from None
+
+
+def _in_words(invalid: ValidationError, given: Mapping[str, Any]) -> str:
+    lines = []
+    for error in invalid.errors(include_url=False, include_input=False):
+        name = str(error["loc"][0])
+        called = (
+            f"The option --{name.replace('_', '-')}"
+            if name in given
+            else f"The variable {PREFIX}{name.upper()}"
+        )
+        problem = error["msg"].removeprefix("Value error, ")
+        lines.append(f"{called} is wrong: {problem[:1].lower()}{problem[1:]}.")
+    return "\n".join(lines)

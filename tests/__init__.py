@@ -1,0 +1,1 @@
+"""The tests; a package, so that any test module can import from `tests` by name."""
