@@ -49,7 +49,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._ready.wait(30) or not self.url:
-            self.process.kill()
+            self.stop(signal.SIGKILL)
             raise AssertionError("the server did not start:\n" + "".join(self.errors))
         return self
 
@@ -69,6 +69,8 @@ class Server:
         self.process.send_signal(how)
         code = self.process.wait(30)
         self._reader.join(5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
         return code
 
     @property
