@@ -22,6 +22,13 @@ class SettingsError(Exception):
     """A setting is unknown or malformed. The message names it, and never shows a secret."""
 
 
+def _policy(value: object) -> Policy:
+    return value if isinstance(value, Policy) else Policy.parse(str(value))
+
+
+RateLimit = Annotated[Policy, NoDecode, PlainValidator(_policy)]
+
+
 class Settings(BaseSettings):
     """How a server runs. Each field is also the variable ``OPERATOR_`` and its name."""
 
@@ -34,11 +41,11 @@ class Settings(BaseSettings):
         None,
         description="URL of the database; sqlite:///PATH. A file in the data folder if not set.",
     )
-    rate_limit: Annotated[Policy, PlainValidator(lambda value: _policy(value))] = Field(
+    rate_limit: RateLimit = Field(
         Policy(600, 60), description="Requests per token, as REQUESTS/SECONDSs."
     )
-    failed_authentication_limit: Annotated[Policy, PlainValidator(lambda value: _policy(value))] = (
-        Field(Policy(300, 60), description="Requests with unusable tokens per address, likewise.")
+    failed_authentication_limit: RateLimit = Field(
+        Policy(300, 60), description="Requests with unusable tokens per address, likewise."
     )
     public_url: str | None = Field(
         None, description="Where callers reach the server; links in errors begin with it."
@@ -96,10 +103,6 @@ class Settings(BaseSettings):
             return self.public_url.rstrip("/")
         host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-
-def _policy(value: Any) -> Policy:
-    return value if isinstance(value, Policy) else Policy.parse(str(value))
 
 
 def load_settings(
