@@ -184,7 +184,7 @@ def _row(reason: str, status: int, title: str, **columns: Any) -> ErrorKind:
     return kind
 
 
-# --- 400: the request cannot be read ---------------------------------------------------------
+# --- 400: the request cannot be read ---
 
 MALFORMED_REQUEST = _row(
     "malformed_request",
@@ -209,7 +209,7 @@ INVALID_JSON = _row(
     causes=(
         "The body was put together as text, with a missing quote, comma or brace.",
         "The body is cut off, or has text behind the JSON value.",
-        "NaN or Infinity, a number too large, a repeated key, a lone surrogate, or nesting over 64.",
+        "NaN, a number too large, a repeated key, a lone surrogate, or nesting over 64.",
     ),
     fix="Serialize the body with your language's JSON library instead of building it as text.",
     related=("empty_body", "body_not_object", "invalid_encoding"),
@@ -316,7 +316,7 @@ TOKEN_IN_URL = _row(
     related=("missing_token",),
 )
 
-# --- 401: no usable token -------------------------------------------------------------------------
+# --- 401: no usable token ---
 
 MISSING_TOKEN = _row(
     "missing_token",
@@ -388,7 +388,7 @@ REVOKED_TOKEN = _row(
     related=("expired_token", "invalid_token"),
 )
 
-# --- 403: the token may not ----------------------------------------------------------------------
+# --- 403: the token may not ---
 
 INSUFFICIENT_SCOPE = _row(
     "insufficient_scope",
@@ -406,7 +406,7 @@ INSUFFICIENT_SCOPE = _row(
     related=("invalid_token",),
 )
 
-# --- 404 to 408, 413, 415, 431: the request's outer form --------------------------------------------
+# --- 404 to 408, 413, 415, 431: the request's outer form ---
 
 UNKNOWN_ENDPOINT = _row(
     "unknown_endpoint",
@@ -513,7 +513,7 @@ HEADERS_TOO_LARGE = _row(
     related=("body_too_large", "malformed_request"),
 )
 
-# --- 409 and 412: the request is right, the stored state is against it ----------------------------
+# --- 409 and 412: the request is right, the stored state is against it ---
 
 ALREADY_EXISTS = _row(
     "already_exists",
@@ -583,7 +583,7 @@ PRECONDITION_FAILED = _row(
     related=("invalid_header",),
 )
 
-# --- 422: the request was read, and is wrong -------------------------------------------------------
+# --- 422: the request was read, and is wrong ---
 
 VALIDATION_FAILED = _row(
     "validation_failed",
@@ -609,7 +609,7 @@ IDEMPOTENCY_KEY_REUSED = _row(
     related=("idempotency_in_progress", "already_exists"),
 )
 
-# --- 429, 500, 503: not now ------------------------------------------------------------------------
+# --- 429, 500, 503: not now ---
 
 RATE_LIMITED = _row(
     "rate_limited",
@@ -688,7 +688,7 @@ SHUTTING_DOWN = _row(
 )
 
 
-# --- reasons of single fields, in `errors` ------------------------------------------------------------
+# --- reasons of single fields, in `errors` ---
 
 
 def _field(reason: str, title: str, message: str, hint: str, cause: str, fix: str) -> ErrorKind:

@@ -28,8 +28,9 @@ _ATOM = r"[^\s@.\"(),:;<>\[\\\]" + _CONTROL + _INVISIBLE + r"]+"
 _LABEL = r"[^\s@.\"(),:;<>\[\\\]!#$%&'*+/=?^_`{|}~" + _CONTROL + _INVISIBLE + r"]+"
 EMAIL_PATTERN = rf"^(?=[^@]{{1,64}}@){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+$"
 PHONE_PATTERN = r"^\+[1-9][0-9]{6,14}$"
+# Years from 1000 to 2999: in whatever zone and with whatever is added, Python can hold them.
 TIMESTAMP_PATTERN = (
-    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 
@@ -38,8 +39,11 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, left naive so that isoforma
 
 
 def _visible(forbidden: str) -> str:
-    """Match text with at least one visible character and none that is forbidden."""
-    return rf"^[^{forbidden}]*[^\s{forbidden}][^{forbidden}]*$"
+    """Match text with at least one visible character and none that is forbidden.
+
+    What Python and ECMA-262 take differently for white space is in what is excluded beside it.
+    """
+    return rf"^[^{forbidden}]*[^\s{_CONTROL}{_INVISIBLE}][^{forbidden}]*$"
 
 
 class _Rule:
@@ -104,7 +108,7 @@ TagName = Annotated[
     _Text(64, _CONTROL + _INVISIBLE, "control, zero-width or text-direction characters"),
 ]
 # RFC 5321's lengths and RFC 6531's characters; quoted local parts are refused.
-Email = Annotated[str, _Form("invalid_email", EMAIL_PATTERN, format="email", maxLength=254)]
+Email = Annotated[str, _Form("invalid_email", EMAIL_PATTERN, format="idn-email", maxLength=254)]
 Phone = Annotated[str, _Form("invalid_phone", PHONE_PATTERN)]
 
 
@@ -142,7 +146,10 @@ Timestamp = Annotated[
     datetime,
     BeforeValidator(parse_timestamp),
     PlainSerializer(lambda moment: format_timestamp(to_microseconds(moment)), return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIMESTAMP_PATTERN}),
+    WithJsonSchema(
+        {"type": "string", "format": "date-time", "pattern": TIMESTAMP_PATTERN}, mode="validation"
+    ),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
 
 

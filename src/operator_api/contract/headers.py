@@ -17,19 +17,19 @@ PROBLEM_JSON = "application/problem+json"
 MERGE_PATCH = "application/merge-patch+json"
 MARKDOWN = "text/markdown"
 
-MAX_IDEMPOTENCY_KEY = 255
+# As Python and ECMA-262 read alike, for OpenAPI too. The key is visible ASCII but for the quote.
+IDEMPOTENCY_KEY_PATTERN = r'^([!#-~]{1,255}|"[!#-~]{1,255}")$'
+_ENTITY_TAG = r'(W/)?"[!#-+\--~]*"'
+IF_MATCH_PATTERN = rf"^(\*|{_ENTITY_TAG}([ \t]*,[ \t]*{_ENTITY_TAG})*)$"
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_is_key = re.compile(IDEMPOTENCY_KEY_PATTERN).fullmatch
+_is_if_match = re.compile(IF_MATCH_PATTERN).fullmatch
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 
 
 def parse_idempotency_key(value: str) -> str | None:
     """Return the key, without the quotes of a structured-field string; None if it is no key."""
-    key = value.strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    return key if _KEY.fullmatch(key) else None
+    return value.strip('"') if _is_key(value) else None
 
 
 def parse_client_request_id(value: str) -> str | None:
@@ -42,10 +42,7 @@ def parse_if_match(value: str) -> list[str] | None:
 
     ``*`` comes back as itself. Weak tags never match, as If-Match compares strongly.
     """
-    if value.strip() == "*":
-        return ["*"]
-    tags = [tag.strip() for tag in value.split(",")]
-    return tags if all(_ENTITY_TAG.fullmatch(tag) for tag in tags) else None
+    return [tag.strip(" \t") for tag in value.split(",")] if _is_if_match(value) else None
 
 
 def format_rate_limit_policy(limit: int, window_seconds: float) -> str:

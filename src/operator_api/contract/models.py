@@ -4,11 +4,13 @@ Requests are strict: unknown fields are refused and nothing is converted. A fiel
 may leave out but not set to null has a ``default_factory``: it keeps the default out of the schema.
 """
 
+from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from operator_api.contract.errors import Action, ErrorType, Outcome, Place
 from operator_api.contract.fields import (
     AccountId,
     ConversationId,
@@ -50,7 +52,7 @@ class NoFields(RequestBody):
     """A body that says nothing; it may be left out."""
 
 
-# --- users ------------------------------------------------------------------------------------
+# --- users ---
 
 Tags = Annotated[list[TagName], Field(max_length=MAX_TAGS)]
 
@@ -89,7 +91,7 @@ class UserPatch(RequestBody):
     tags: Tags = Field(default_factory=list)
 
 
-# --- conversations and messages -----------------------------------------------------------------
+# --- conversations and messages ---
 
 
 class Conversation(Resource):
@@ -137,7 +139,7 @@ class MessageCreate(RequestBody):
     type: MessageType
 
 
-# --- tags ---------------------------------------------------------------------------------------
+# --- tags ---
 
 
 class Tag(Resource):
@@ -162,7 +164,7 @@ class TagCreate(RequestBody):
     tag: TagName
 
 
-# --- tokens -------------------------------------------------------------------------------------
+# --- tokens ---
 
 
 class Token(Resource):
@@ -258,15 +260,60 @@ class Me(Resource):
     limits: Limits
 
 
-# --- errors and service -------------------------------------------------------------------------
+# --- errors and service ---
 
 
 class RetryAdvice(Resource):
     """Whether the same request may succeed later, and what to do."""
 
     retryable: bool
-    action: str
+    action: Action
     after_seconds: int | None
+
+
+class FieldErrorInfo(Resource):
+    """One wrong part of a request. ``fix`` is an RFC 6902 operation on the sent body."""
+
+    place: Place = Field(alias="in")
+    pointer: str
+    field: str
+    reason: str
+    message: str
+    did_you_mean: str | None
+    fix: dict[str, Any] | None
+
+
+class ErrorInfo(Resource):
+    """What happened, whether it was done, and what to do next. ``code`` is the HTTP status."""
+
+    code: int
+    message: str
+    type: ErrorType
+    reason: str
+    hint: str
+    request_id: str
+    doc_url: str
+    log_url: str
+    outcome: Outcome
+    retry: RetryAdvice
+    errors: list[FieldErrorInfo]
+    metadata: dict[str, Any]
+
+
+class Error(Resource):
+    """The body of every answer of 400 and above."""
+
+    error: ErrorInfo
+
+
+class ProblemDetails(Error):
+    """The same error as RFC 9457 has it: ``application/problem+json``."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
 
 
 class CatalogueEntry(Resource):
@@ -274,14 +321,14 @@ class CatalogueEntry(Resource):
 
     reason: str
     status: int
-    type: str
+    type: ErrorType
     title: str
     message: str
     hint: str
     causes: list[str]
     fix: str
     retry: RetryAdvice
-    outcome: str
+    outcome: Outcome
     of_field: bool
     related: list[str]
     doc_url: str
@@ -321,7 +368,7 @@ class Page(Resource, Generic[Item]):
     next_cursor: str | None
 
 
-# --- query parameters ---------------------------------------------------------------------------
+# --- query parameters ---
 
 
 class Params(BaseModel):
@@ -333,7 +380,7 @@ class Params(BaseModel):
 class ListParams(Params):
     """Which page of a list: ``cursor`` is the previous page's ``next_cursor``."""
 
-    limit: Annotated[int, BeforeValidator(parse_whole_number), Field(ge=1, le=100)] = 20
+    limit: Annotated[int, Field(ge=1, le=100), BeforeValidator(parse_whole_number)] = 20
     cursor: str | None = Field(default=None, min_length=1, max_length=1024)
 
 
@@ -370,9 +417,10 @@ class TokenListParams(ListParams):
     status: Literal["active", "expired", "revoked"] | None = None
 
 
-def field_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """Name the fields that the model knows, in its own order."""
-    return tuple(model.model_fields)
+@cache
+def field_names(model: type[BaseModel]) -> frozenset[str]:
+    """Name the fields that the model knows."""
+    return frozenset(model.model_fields)
 
 
 def example_of(model: type[BaseModel]) -> dict[str, Any]:

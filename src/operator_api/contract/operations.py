@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from operator_api.contract import errors, fields, models
 from operator_api.contract.errors import ErrorKind
 from operator_api.contract.fields import IdOf
+from operator_api.contract.headers import JSON, MARKDOWN, MERGE_PATCH
 from operator_api.contract.scopes import Scope
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -21,8 +22,9 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 class Operation:
     """One thing a caller can do.
 
-    ``scope`` is None where any token will do; ``public`` operations need no token. ``ids`` types
-    the variables of the path. ``can_fail`` names what the operation itself can refuse; what
+    ``answer`` is None where it is no model's; ``answer_type`` is its media type. ``scope`` is None
+    where any token will do; ``public`` operations need no token. ``ids`` types the variables of the
+    path; one that is not in it is a reason of the catalogue. ``can_fail`` names what the operation itself can refuse; what
     follows from its form (a body, a token, an id) is added by ``errors``.
     """
 
@@ -40,6 +42,7 @@ class Operation:
     status: Literal[200, 201] = 200
     can_fail: tuple[ErrorKind, ...] = ()
     entity_tag: bool = False
+    answer_type: str = JSON
 
     @property
     def resource(self) -> str:
@@ -59,8 +62,7 @@ class Operation:
     @property
     def media_types(self) -> tuple[str, ...]:
         """What the body may be sent as."""
-        merge_patch = ("application/merge-patch+json",) if self.method == "PATCH" else ()
-        return ("application/json", *merge_patch)
+        return (JSON, MERGE_PATCH) if self.method == "PATCH" else (JSON,)
 
     @property
     def errors(self) -> tuple[ErrorKind, ...]:
@@ -370,6 +372,7 @@ OPERATIONS: tuple[Operation, ...] = (
         None,
         public=True,
         can_fail=(errors.RESOURCE_NOT_FOUND,),
+        answer_type=MARKDOWN,
     ),
 )
 

@@ -46,7 +46,8 @@ def _with_few_unknown(
     invalid: ValidationError, model: type[BaseModel], body: Mapping[str, Any]
 ) -> tuple[ValidationError, int]:
     """Leave all but the first unknown fields out: describing 100,000 would take a second."""
-    unknown = [name for name in body if name not in model.model_fields][MAX_ERRORS:]
+    known = field_names(model)
+    unknown = [name for name in body if name not in known][MAX_ERRORS:]
     if not unknown:
         return invalid, 0
     few = dict(body)
@@ -80,15 +81,22 @@ def invalid_params(found: Sequence[FieldError]) -> Problem:
     return Problem(kind, errors=found)
 
 
-def field_error(place: Place, path: Path, reason: str, **variables: Any) -> FieldError:
+def field_error(place: Place, path: Path, reason: str, **variables: str) -> FieldError:
     """Make one field error, its message filled from the catalogue."""
+    return _field_error(place, path, reason, tuple(variables.items()))
+
+
+# The same few errors are made again and again, and making one takes longer than all else about it.
+@lru_cache(maxsize=4096)
+def _field_error(
+    place: Place, path: Path, reason: str, variables: tuple[tuple[str, str], ...]
+) -> FieldError:
     path = tuple(step[:_LONGEST_NAME] if isinstance(step, str) else step for step in path)
-    variables.setdefault("field", _label(path))
-    message = CATALOGUE[reason].message.format_map(variables)
+    message = CATALOGUE[reason].message.format_map({"field": _label(path), **dict(variables)})
     return FieldError(place, "#" + quote(_pointer(path)), _dotted(path), reason, message)
 
 
-# --- from pydantic's errors to the catalogue's ----------------------------------------------------
+# --- from pydantic's errors to the catalogue's ---
 
 
 def _count(number: int, noun: str) -> str:
@@ -128,9 +136,8 @@ def _field_errors(
     """Translate the first errors, in the order of the body; what is missing comes last."""
     details = invalid.errors(include_url=False, include_input=False)
     if len(details) > 1:
-        position = {name: index for index, name in enumerate(sent)}
-        last = len(position)
-        details.sort(key=lambda detail: position.get(_path(detail)[0], last))
+        position: dict[str | int, int] = {name: index for index, name in enumerate(sent)}
+        details.sort(key=lambda detail: position.get(_path(detail)[0], len(position)))
     return [_translate(detail, place, model) for detail in details[:MAX_ERRORS]]
 
 
@@ -174,7 +181,7 @@ def _replace(error: FieldError, **changes: Any) -> FieldError:
     return FieldError(**{**values, **changes})
 
 
-# --- fixes: operations on the sent body that invent nothing -----------------------------------------
+# --- fixes: operations on the sent body that invent nothing ---
 
 
 def _with_fixes(
@@ -186,7 +193,9 @@ def _with_fixes(
     all errors have a fix, the body that they make together is accepted.
     """
     fixes = _proposed(found, body)
-    left = _errors_after(fixes, model, body) if fixes else []
+    if not fixes:
+        return [error for _, error in found]
+    left = _errors_after(fixes, model, body)
     while fixes and left:
         spoiled = [path for path, fix in fixes.items() if _is_under(_target(path, fix), left)]
         if not spoiled:
@@ -285,7 +294,7 @@ def _at(path: Path, body: Any) -> Any:
     return body
 
 
-# --- names of places ------------------------------------------------------------------------------
+# --- names of places ---
 
 
 def _pointer(path: Path) -> str:

@@ -26,7 +26,7 @@ from operator_api.server.auth import Authenticator, Token
 from operator_api.server.cursors import Cursors
 from operator_api.server.database import Database, GuardFailed
 from operator_api.server.database.sqlite import SQLite, is_current
-from operator_api.server.exchange import Answer, Call, Change, Handler
+from operator_api.server.exchange import Answer, Call, Handler
 from operator_api.server.idempotency import IdempotencyKeys
 from operator_api.server.ids import new_id, now_microseconds
 from operator_api.server.installation import Installation, load_installation
@@ -112,7 +112,6 @@ def create_pipeline(settings: Settings, store: Store) -> Pipeline:
     """Put the API together."""
     limiter = MemoryLimiter(settings.rate_limit)
     described = orjson.dumps(openapi(settings.url))
-    closing = lambda: pipeline.closing  # noqa: E731 - the pipeline is made below
     handlers: dict[str, Handler] = {
         **users.HANDLERS,
         **conversations.HANDLERS,
@@ -121,9 +120,9 @@ def create_pipeline(settings: Settings, store: Store) -> Pipeline:
         **Tokens(store.authenticator).handlers,
         **me.handlers(limiter.policy, BODY_BYTES),
         **catalogue.handlers(settings.url),
-        **service.handlers(described, closing),
+        **service.handlers(described, lambda: pipeline.closing),
     }
-    pipeline = Pipeline(
+    pipeline: Pipeline = Pipeline(
         operations=OPERATIONS,
         handlers=handlers,
         database=store.database,
@@ -153,8 +152,8 @@ def lock_data(folder: Path) -> IO[str]:
         other = lock.read().strip()
         lock.close()
         raise AlreadyServedError(
-            f"Another server (process {other or 'unknown'}) runs on {folder}. Rate limits are kept in"
-            " one process's memory, so a second one on the same folder would double them."
+            f"Another server (process {other or 'unknown'}) runs on {folder}. Rate limits are"
+            " kept in one process's memory, so a second one on the same folder would double them."
         ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))

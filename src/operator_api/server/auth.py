@@ -95,12 +95,14 @@ class Authenticator:
 
     def __init__(self, database: Database, pepper: bytes) -> None:
         self._database = database
-        self._pepper = pepper
+        self._keyed = hmac.new(pepper, digestmod="sha256")
         self._seen: dict[bytes, tuple[Token, int]] = {}
 
     def digest(self, token: str) -> bytes:
-        """Return what the store keeps of a token."""
-        return hmac.digest(self._pepper, token.encode(), "sha256")
+        """Return what is kept of a token, in the store and in memory."""
+        keyed = self._keyed.copy()
+        keyed.update(token.encode())
+        return keyed.digest()
 
     def forget(self) -> None:
         """Look every token up again: one of them has changed."""
@@ -110,24 +112,23 @@ class Authenticator:
         """Return the token of an Authorization header, or raise the 401 that says what is wrong."""
         if authorization is None:
             raise Problem(MISSING_TOKEN, headers=[_CHALLENGE])
-        secret = _read(authorization)
-        digest = self.digest(secret)
-        seen = self._seen.get(digest)
         now = time.monotonic_ns()
+        digest = self.digest(authorization)
+        seen = self._seen.get(digest)
         if seen is not None and now - seen[1] < _CACHE_NANOSECONDS:
             token = seen[0]
         else:
-            token = await self._find(secret, digest)
+            token = await self._find(_read(authorization))
             if len(self._seen) >= _CACHE_SIZE:
                 self._seen.clear()
             self._seen[digest] = (token, now)
         _require_active(token)
         return token
 
-    async def _find(self, secret: str, digest: bytes) -> Token:
+    async def _find(self, secret: str) -> Token:
         if not _is_well_formed(secret):
             raise _invalid(INVALID_TOKEN)
-        row = await self._database.fetch_one(_FIND, {"digest": digest})
+        row = await self._database.fetch_one(_FIND, {"digest": self.digest(secret)})
         if row is None:
             raise _invalid(INVALID_TOKEN)
         return Token(

@@ -10,8 +10,8 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from operator_api.contract.operations import Operation
 from operator_api.server.auth import Token
@@ -20,7 +20,7 @@ from operator_api.server.database import Database, Write
 from operator_api.server.limits import Verdict
 
 Header = tuple[bytes, bytes]
-View = Literal["application/json", "application/problem+json", "text/markdown"]
+View = Literal["json", "problem", "markdown"]
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Exchange:
     query: bytes
     headers: Mapping[bytes, bytes]
     address: str
-    view: View = "application/json"
+    view: View = "json"
     replay_of: str | None = None
     operation: Operation | None = None
     token: Token | None = None
@@ -49,7 +49,7 @@ class Exchange:
         return None if value is None else value.decode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A request that has passed every check that needs no stored state."""
 
@@ -76,8 +76,7 @@ class Call:
         return self.token.tenant
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What to answer: an object to become JSON, or text of another media type."""
 
     content: Mapping[str, Any] | str | bytes
@@ -85,26 +84,26 @@ class Answer:
     media_type: str = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A write, and what to answer once it is committed. ``bulk`` ones may touch many rows.
 
+    Where a guard of the write fails, ``explain`` may raise the reason; else it is decided anew.
     ``then`` runs right after the commit, and must not fail.
     """
 
     write: Write
     answer: Answer
     bulk: bool = False
+    explain: Callable[[], Awaitable[None]] | None = None
     then: Callable[[], None] | None = None
 
 
 Handler = Callable[[Call], Awaitable[Answer | Change]]
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What goes out, but for the headers that every answer gets."""
 
     status: int
     body: bytes
-    headers: list[Header] = field(default_factory=list)
+    headers: Sequence[Header] = ()

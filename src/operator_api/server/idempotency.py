@@ -1,8 +1,8 @@
 """Idempotency keys: a write that is sent again acts once, and gets the first one's answer.
 
-The key is inserted in the write's own transaction, with the whole answer, so that there is no moment
-in which one exists without the other. Whoever comes second finds the key there, and so does one
-that was first to ask but second to commit: its own transaction fails at the key, and undoes all.
+The key is inserted in the write's own transaction, with the whole answer, so that there is no
+moment in which one exists without the other. Whoever comes second finds the key there; one that was
+first to ask but second to commit fails at the key, and its transaction undoes all.
 """
 
 import asyncio

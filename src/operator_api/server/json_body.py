@@ -80,7 +80,7 @@ def _in_words(error: json.JSONDecodeError) -> str:
     return words[:1].lower() + words[1:]
 
 
-# --- what the parser is told to refuse ------------------------------------------------------------
+# --- what the parser is told to refuse ---
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ _decoder = json.JSONDecoder(
 )
 
 
-# --- finding what was refused, only where something is -----------------------------------------------
+# --- finding what was refused, only where something is ---
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\],:"]+')
 _COLON = re.compile(r"\s*:")

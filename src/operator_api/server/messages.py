@@ -5,7 +5,7 @@ from typing import Any
 from operator_api.contract.errors import CONVERSATION_CLOSED, Problem
 from operator_api.contract.fields import CONVERSATION_ID, format_timestamp
 from operator_api.server.database import Row, Statement
-from operator_api.server.exchange import Answer, Call, Change
+from operator_api.server.exchange import Answer, Call, Change, Handler
 from operator_api.server.found import not_found, refers_to_nothing
 from operator_api.server.ids import new_id
 from operator_api.server.lists import filters, page, position
@@ -93,7 +93,7 @@ def _message(row: Any) -> dict[str, Any]:
     }
 
 
-HANDLERS = {
+HANDLERS: dict[str, Handler] = {
     "conversations.messages": list_messages,
     "messages.create": create_message,
     "messages.get": get_message,

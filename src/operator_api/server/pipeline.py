@@ -1,14 +1,14 @@
 """A request's way, step by step, as ``Pipeline._respond`` reads from top to bottom.
 
 Each step returns or raises a catalogued error, in the order of the contract: stateless before
-stateful, cheap before dear. The pipeline knows nothing of users or conversations: given another table
-of operations and other handlers, it serves another API.
+stateful, cheap before dear. The pipeline knows nothing of users or conversations: given another
+table of operations and other handlers, it serves another API.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -38,15 +38,15 @@ from operator_api.contract.headers import (
 from operator_api.contract.operations import Operation
 from operator_api.contract.validation import validate_body, validate_params
 from operator_api.server.auth import Authenticator, Token, insufficient_scope
-from operator_api.server.database import Database, GuardFailed
 from operator_api.server.cursors import Cursors
+from operator_api.server.database import Database, GuardFailed
 from operator_api.server.exchange import Answer, Call, Change, Exchange, Handler, Response
 from operator_api.server.idempotency import FINAL_STATUSES, IdempotencyKeys, Key, key_of
 from operator_api.server.ids import new_id, now_microseconds
 from operator_api.server.json_body import read_json_object
 from operator_api.server.limits import Limiter
 from operator_api.server.query import read_query, token_in
-from operator_api.server.render import VIEWS, choose_view, problem_response
+from operator_api.server.render import MEDIA_TYPES, choose_view, problem_response
 from operator_api.server.routing import Route, Router, method_not_allowed, unknown_endpoint
 
 Message = MutableMapping[str, Any]
@@ -138,7 +138,7 @@ class Pipeline:
         if not operation.public:
             exchange.token = await self._authenticate(exchange)
             await self._limit_and_authorize(exchange, operation, exchange.token)
-        _negotiate(exchange, operation)
+        _negotiate(exchange)
         content = await self._read(exchange, operation, receive)
         key_text, if_match = _conditions(exchange, operation)
         params = _params(exchange, operation)
@@ -174,7 +174,7 @@ class Pipeline:
 
     async def _find(self, exchange: Exchange) -> tuple[Route, Mapping[str, str]]:
         """Find the path: 404, with the path that was most likely meant."""
-        exchange.view = choose_view(exchange.headers.get(b"accept")) or VIEWS[0]
+        exchange.view = choose_view(exchange.headers.get(b"accept")) or "json"
         found = self._router.find(exchange.path)
         if found is None:
             scopes = await self._recognise(exchange)
@@ -191,7 +191,7 @@ class Pipeline:
         return operation
 
     async def _recognise(self, exchange: Exchange) -> frozenset[Any] | None:
-        """Return the caller's scopes where it has a token; it makes no difference if it has none."""
+        """Return the caller's scopes; None where it has no usable token, which is no error here."""
         try:
             exchange.token = await self._authenticator.authenticate(
                 exchange.header(b"authorization")
@@ -292,36 +292,45 @@ class Pipeline:
             kept = await self._idempotency_keys.find(key, call.now)
             if kept is not None:
                 return _replayed(exchange, *kept)
-        change = Change((), Answer(b""))
         try:
             decided = await self._handlers[call.operation.name](call)
+            if isinstance(decided, Change):
+                return await self._commit(decided, call, key)
+            if key is None:
+                return _success(decided, call.operation)
+            return await self._commit(Change((), decided), call, key)
         except Problem as problem:
             if key is None or problem.kind.status not in FINAL_STATUSES:
                 raise
             response = self._refuse(problem, exchange)
-        else:
-            if isinstance(decided, Change):
-                change, decided = decided, decided.answer
-            response = _success(decided, call.operation)
-        return response if await self._commit(change, response, call, key) else None
+            return await self._keep(response, call, key)
 
-    async def _commit(
-        self, change: Change, response: Response, call: Call, key: Key | None
-    ) -> bool:
-        """Commit the change together with its key; say whether the stored state allowed it."""
+    async def _commit(self, change: Change, call: Call, key: Key | None) -> Response | None:
+        """Commit the change together with its key; None if the stored state did not allow it."""
+        response = _success(change.answer, call.operation)
         write = change.write
         if key is not None:
-            kept = self._idempotency_keys.keep(key, call.request_id, response, call.now)
-            write = (kept, *write)
-        if not write:
-            return True
+            write = (self._idempotency_keys.keep(key, call.request_id, response, call.now), *write)
         try:
             await self._database.write(write, bulk=change.bulk)
         except GuardFailed:
-            return False
+            # A key that is there now says it all: the first request's answer is the answer.
+            first = key and await self._idempotency_keys.find(key, call.now)
+            if first is None and change.explain is not None:
+                await change.explain()
+            return None
         if change.then is not None:
             change.then()
-        return True
+        return response
+
+    async def _keep(self, response: Response, call: Call, key: Key) -> Response | None:
+        """Commit a final refusal with its key; None if another request was first."""
+        kept = self._idempotency_keys.keep(key, call.request_id, response, call.now)
+        try:
+            await self._database.write([kept])
+        except GuardFailed:
+            return None
+        return response
 
     # --- the way out
 
@@ -354,7 +363,7 @@ class Pipeline:
             await send({"type": "http.response.body", "body": b""})
 
 
-# --- pure steps ---------------------------------------------------------------------------------------
+# --- pure steps ---
 
 
 def _exchange(scope: Scope) -> Exchange:
@@ -379,12 +388,12 @@ def _options(route: Route) -> Response:
     return Response(200, b"", [(b"allow", ", ".join(route.allowed).encode())])
 
 
-def _negotiate(exchange: Exchange, operation: Operation) -> None:
+def _negotiate(exchange: Exchange) -> None:
     """Require that the caller takes one of the representations: 406."""
     accept = exchange.headers.get(b"accept")
     if accept is None or choose_view(accept) is not None:
         return
-    raise Problem(NOT_ACCEPTABLE, {"available": list(VIEWS)})
+    raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
 
 
 def _require_json(exchange: Exchange, operation: Operation) -> None:
@@ -478,7 +487,7 @@ def _success(answer: Answer, operation: Operation) -> Response:
 
 def _replayed(exchange: Exchange, request_id: str, response: Response) -> Response:
     exchange.replay_of = request_id
-    return replace(response, headers=[*response.headers, (b"idempotent-replayed", b"true")])
+    return response._replace(headers=[*response.headers, (b"idempotent-replayed", b"true")])
 
 
 async def _drain(receive: Receive) -> None:

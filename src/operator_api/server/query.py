@@ -7,7 +7,7 @@ from operator_api.contract.errors import FieldError
 from operator_api.contract.validation import field_error, invalid_params
 
 _TOKEN = re.compile(rb"op_(?:live|test)_[0-9A-Za-z]{8}")
-_TOKEN_NAMES = re.compile(rb"(?:^|&)(?:api[_-]?key|access[_-]?token|authorization)=", re.I)
+_TOKEN_NAMES = re.compile(rb"(?:^|&)(?:api[_-]?key|access[_-]?token|authorization)=", re.IGNORECASE)
 _MOST = 50
 
 

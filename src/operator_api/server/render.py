@@ -4,7 +4,7 @@ JSON unless asked otherwise; ``application/problem+json`` (RFC 9457) with the sa
 extension member ``error``; and a short page of Markdown for agents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,19 +14,19 @@ from operator_api.contract.errors import Problem
 from operator_api.contract.headers import JSON, MARKDOWN, PROBLEM_JSON
 from operator_api.server.exchange import Header, Response, View
 
-VIEWS: tuple[View, ...] = (JSON, PROBLEM_JSON, MARKDOWN)
+MEDIA_TYPES: Mapping[View, str] = {"json": JSON, "problem": PROBLEM_JSON, "markdown": MARKDOWN}
 
-_CONTENT_TYPE: dict[str, Header] = {
-    JSON: (b"content-type", b"application/json"),
-    PROBLEM_JSON: (b"content-type", b"application/problem+json"),
-    MARKDOWN: (b"content-type", b"text/markdown; charset=utf-8"),
+_CONTENT_TYPE: Mapping[View, Header] = {
+    "json": (b"content-type", b"application/json"),
+    "problem": (b"content-type", b"application/problem+json"),
+    "markdown": (b"content-type", b"text/markdown; charset=utf-8"),
 }
 _NO_STORE: Header = (b"cache-control", b"no-store")
 _VARY: Header = (b"vary", b"Accept")
 
 
 def problem_response(
-    problem: Problem, request_id: str, public_url: str, view: View = JSON
+    problem: Problem, request_id: str, public_url: str, view: View = "json"
 ) -> Response:
     """Return the answer that tells of the problem, with the headers that every error has."""
     kind = problem.kind
@@ -68,7 +68,7 @@ def error_object(problem: Problem, request_id: str, public_url: str) -> dict[str
     }
 
 
-# --- the three views --------------------------------------------------------------------------
+# --- the three views ---
 
 
 def _as_json(error: Mapping[str, Any], _title: str) -> bytes:
@@ -121,21 +121,25 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("|", "/").replace("`", "'").split())
 
 
-_VIEW = {JSON: _as_json, PROBLEM_JSON: _as_problem, MARKDOWN: _as_markdown}
+_VIEW: Mapping[View, Callable[[Mapping[str, Any], str], bytes]] = {
+    "json": _as_json,
+    "problem": _as_problem,
+    "markdown": _as_markdown,
+}
 
 
-# --- which view -----------------------------------------------------------------------------------
+# --- which view ---
 
 
 @lru_cache(maxsize=256)
 def choose_view(accept: bytes | None) -> View | None:
     """Return the view that an Accept header prefers (RFC 9110, section 12.5.1); None if none."""
     if accept is None or accept.strip() == b"":
-        return JSON
+        return "json"
     ranges = [_media_range(part) for part in accept.decode("latin-1").split(",") if part.strip()]
-    scored = [(_quality(view, ranges), -index) for index, view in enumerate(VIEWS)]
-    quality, index = max(scored)
-    return VIEWS[-index] if quality > 0 else None
+    quality = {view: _quality(name, ranges) for view, name in MEDIA_TYPES.items()}
+    best = max(quality, key=quality.__getitem__)  # the first of the best: JSON where all are equal
+    return best if quality[best] > 0 else None
 
 
 def _media_range(part: str) -> tuple[str, float]:
@@ -151,10 +155,10 @@ def _media_range(part: str) -> tuple[str, float]:
     return media_type, quality
 
 
-def _quality(view: str, ranges: list[tuple[str, float]]) -> float:
-    """Return the quality of the most specific range that the view matches."""
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """Return the quality of the most specific range that the media type matches."""
     of = dict(ranges)
-    for candidate in (view, f"{view.partition('/')[0]}/*", "*/*"):
+    for candidate in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
         if candidate in of:
             return of[candidate]
     return 0.0

@@ -60,15 +60,15 @@ class Router:
 
     def find(self, path: str) -> tuple[Route, Mapping[str, str]] | None:
         """Return the path's route and the values of its variables."""
-        node: _Node | None = self._root
+        node = self._root
         values = []
         for segment in path.split("/")[1:]:
             following = node.named.get(segment)
             if following is None:
                 following = node.variable
-                values.append(segment)
                 if following is None or not segment:
                     return None
+                values.append(segment)
             node = following
         if node.route is None:
             return None

@@ -1,4 +1,4 @@
-"""The server's settings: from options, or from ``OPERATOR_…`` variables; an unknown one is refused."""
+"""The server's settings: options, or ``OPERATOR_…`` variables, of which none may be unknown."""
 
 import os
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     secret_keys: Annotated[tuple[bytes, ...] | None, NoDecode] = Field(
         None,
         repr=False,
-        description="Keys that seal, base64 of 32 bytes, by commas. Made in the data folder if not set.",
+        description="Keys that seal: base64 of 32 bytes, by commas. Made in the data folder if unset.",
     )
     trusted_proxies: str = Field(
         "", description="Addresses, by commas, whose X-Forwarded-For is believed."

@@ -4,7 +4,7 @@ from operator_api.contract.errors import LIMIT_REACHED, Problem
 from operator_api.contract.fields import USER_ID, format_timestamp
 from operator_api.contract.models import MAX_TAGS
 from operator_api.server.database import Statement
-from operator_api.server.exchange import Answer, Call, Change
+from operator_api.server.exchange import Answer, Call, Change, Handler
 from operator_api.server.found import refers_to_nothing
 from operator_api.server.lists import page, position
 
@@ -57,4 +57,4 @@ def _tag(user_id: str, tag: str, created_at: int) -> dict[str, str]:
     return {"user_id": user_id, "tag": tag, "created_at": format_timestamp(created_at)}
 
 
-HANDLERS = {"tags.list": list_tags, "tags.create": create_tag}
+HANDLERS: dict[str, Handler] = {"tags.list": list_tags, "tags.create": create_tag}

@@ -9,7 +9,6 @@ from typing import Any
 
 from operator_api.contract.errors import NOT_ALLOWED_VALUE, OUT_OF_RANGE, TOKEN_INACTIVE, Problem
 from operator_api.contract.fields import format_timestamp, to_microseconds
-from operator_api.contract.models import TokenRotate
 from operator_api.contract.scopes import PRESETS, Environment, Scope
 from operator_api.contract.validation import field_error, invalid_fields
 from operator_api.server.auth import Authenticator, hint_of, insufficient_scope, mint
@@ -118,14 +117,13 @@ class Tokens:
 
     async def rotate(self, call: Call) -> Change:
         """Decide on a successor; the old token ends after the overlap, or when it would anyway."""
-        rotation: TokenRotate = call.body
         old = await _require(call)
         scopes = old["scopes"].split()
         _require_granted(call, scopes)
         status = _status(old, call.now)
         if status != "active":
             raise Problem(TOKEN_INACTIVE, {"status": status})
-        ends = call.now + rotation.overlap_seconds * 1_000_000
+        ends = call.now + call.body.overlap_seconds * 1_000_000
         lifetime = None
         if old["expires_at"] is not None:
             ends = min(ends, old["expires_at"])

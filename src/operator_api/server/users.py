@@ -2,12 +2,13 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from operator_api.contract.errors import ALREADY_EXISTS, PRECONDITION_FAILED, Problem
 from operator_api.contract.fields import format_timestamp
 from operator_api.server.database import Row, Statement
-from operator_api.server.exchange import Answer, Call, Change, Header
+from operator_api.server.exchange import Answer, Call, Change, Handler, Header
 from operator_api.server.found import not_found
 from operator_api.server.ids import new_id
 from operator_api.server.lists import filters, page, position
@@ -65,16 +66,16 @@ async def get_user(call: Call) -> Answer:
 
 
 async def create_user(call: Call) -> Change:
-    """Decide on a new user, unless the email is taken."""
+    """Decide on a new user; that the email is free is left for the write to find out."""
     user_id, body = new_id("usr"), call.body
     row = {**_columns(call, body.email, body.name, body.phone), "id": user_id}
-    await _require_free(call, row["email_key"], user_id)
     tags = sorted(set(body.tags))
     moment = format_timestamp(call.now)
     user = _as_json(user_id, body.email, body.name, body.phone, tags, moment, moment)
     location = (b"location", f"/v1/users/{user_id}".encode())
     write = [Statement(_INSERT, row, must_touch=True), *_tagging(call, user_id, tags)]
-    return Change(write, Answer(user, [_entity_tag(1), location]))
+    taken = partial(_require_free, call, row["email_key"], user_id)
+    return Change(write, Answer(user, [_entity_tag(1), location]), explain=taken)
 
 
 async def replace_user(call: Call) -> Change:
@@ -116,7 +117,7 @@ async def _change(call: Call, changes: dict[str, Any]) -> Change:
     return Change(write, Answer(new, [_entity_tag(version + 1)]))
 
 
-# --- reading ----------------------------------------------------------------------------------
+# --- reading ---
 
 
 async def _require(call: Call) -> tuple[dict[str, Any], int]:
@@ -170,7 +171,7 @@ def _user(rows: Sequence[Row]) -> dict[str, Any]:
     )
 
 
-# --- forms ------------------------------------------------------------------------------------
+# --- forms ---
 
 
 def _as_json(
@@ -223,7 +224,7 @@ def _untagging(call: Call, user_id: str, tags: Iterable[str]) -> list[Statement]
     return [Statement(_UNTAG, {**row, "tag": tag}, must_touch=True) for tag in sorted(tags)]
 
 
-HANDLERS = {
+HANDLERS: dict[str, Handler] = {
     "users.list": list_users,
     "users.create": create_user,
     "users.get": get_user,

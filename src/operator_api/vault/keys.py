@@ -1,7 +1,6 @@
 """The keys that seal: given by the operator, or made once into a file that only its owner reads."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -42,7 +41,7 @@ def parse_keys(text: str) -> list[bytes]:
     """Read keys in base64, separated by commas."""
     try:
         keys = [base64.b64decode(part.strip(), validate=True) for part in text.split(",")]
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one, and what is not ASCII is another
         raise UnusableKeyError("a secret key is not base64") from None
     if any(len(key) != KEY_BYTES for key in keys):
         raise UnusableKeyError(f"a secret key must have {KEY_BYTES} bytes, in base64")
@@ -56,7 +55,10 @@ def load_or_make(path: Path) -> list[bytes]:
     """
     if not path.exists():
         _make(path)
-    return parse_keys(path.read_text("ascii"))
+    try:
+        return parse_keys(path.read_text("latin-1"))  # which reads any byte, for base64 to refuse
+    except UnusableKeyError as error:
+        raise UnusableKeyError(f"{path}: {error}") from None
 
 
 def _make(path: Path) -> None:

@@ -31,5 +31,5 @@ class Sealer:
         """Return the text, or raise Unsealable."""
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut so short that there is no whole nonce
             raise Unsealable("the value cannot be opened with this key and context") from None

@@ -8,8 +8,7 @@ SQL is written once, with ``:named`` parameters, for SQLite and PostgreSQL alike
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Parameters = Mapping[str, Any]
 
@@ -28,8 +27,7 @@ class GuardFailed(Exception):
     """A statement that had to touch a row touched none. Nothing of its write has happened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One step of a write."""
 
     sql: str

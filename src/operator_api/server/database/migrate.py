@@ -5,20 +5,32 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+class UnknownSchemaError(Exception):
+    """The store is at a schema that this program does not know: a newer one has used it."""
+
+
 def upgrade(path: Path) -> None:
-    """Create or upgrade the SQLite file. Two processes at once, or a killed one, do no harm."""
-    with open(path.with_name(f"{path.name}.migrating"), "w") as lock:
+    """Create or upgrade the SQLite file. Two processes at once, or a killed one, do no harm.
+
+    A store that a newer program has upgraded is left as it is: UnknownSchemaError.
+    """
+    with path.with_name(f"{path.name}.migrating").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         engine = _engine(path)
-        with engine.connect() as connection:
-            _run(connection)
-        engine.dispose()
+        try:
+            _require_known(engine, path)
+            with engine.connect() as connection:
+                _run(connection)
+        finally:
+            engine.dispose()
 
 
 def _engine(path: Path) -> Engine:
@@ -36,8 +48,25 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
+def _require_known(engine: Engine, path: Path) -> None:
+    scripts = ScriptDirectory.from_config(_config())
+    known = [script.revision for script in scripts.walk_revisions()]
+    with engine.connect() as connection:
+        stored = MigrationContext.configure(connection).get_current_revision()
+    if stored is not None and stored not in known:
+        raise UnknownSchemaError(
+            f"The store {path} has the schema {stored}, and this program knows none after"
+            f" {known[0]}: a newer one has used it. Run that one, or restore an older backup."
+        )
+
+
 def _run(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config

@@ -1,9 +1,13 @@
 """The embedded engine: SQLite in WAL mode, one writer, many writes to a commit.
 
 The writer takes all writes that are waiting, runs each in a savepoint, and commits them with one
-fsync. The statements run on the event loop, where they take microseconds, and only the commit, which
-waits for the disk, runs in a thread: handing each statement to a thread would cost more than it
-takes, since the two would pass Python's lock back and forth at each step.
+fsync. The statements run on the event loop, where they take microseconds, and only the commit,
+which waits for the disk, runs in a thread: handing each statement to a thread would cost more than
+it takes, since the two would pass Python's lock back and forth at each step.
+
+Reads by key run on the event loop too. While nothing is written they share a snapshot, for a
+moment: to begin and end one for each read would cost as much as the read. While something is
+written each read has its own, since a snapshot that is held keeps SQLite from emptying its log.
 """
 
 import asyncio
@@ -35,6 +39,8 @@ from operator_api.server.database.engine import (
 _GROUP = 128
 _STATEMENT_CACHE = 512
 _BUSY_STEP_SECONDS = 0.005
+# What another process commits is seen after this long at the latest.
+_SNAPSHOT_SECONDS = 0.05
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -110,23 +116,35 @@ class SQLite:
         self._waiting: deque[_Pending] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._closing = False
+        self._snapshot_timer: asyncio.TimerHandle | None = None
 
     # --- reads
 
     async def fetch_one(self, sql: str, parameters: Parameters) -> Row | None:
         """Return the only row of a read by key: on the event loop, it takes microseconds."""
-        try:
-            row: Row | None = self._reader.execute(sql, parameters).fetchone()
-        except sqlite3.Error as error:
-            raise _translated(error) from error
-        return row
+        rows = await self.fetch_few(sql, parameters)
+        return rows[0] if rows else None
 
     async def fetch_few(self, sql: str, parameters: Parameters) -> Sequence[Row]:
         """Return the rows of a read by key, on the event loop."""
         try:
+            if self._committing is None and not self._reader.in_transaction:
+                self._begin_snapshot()
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
+            self._end_snapshot()
             raise _translated(error) from error
+
+    def _begin_snapshot(self) -> None:
+        self._reader.execute("BEGIN")
+        loop = asyncio.get_running_loop()
+        self._snapshot_timer = loop.call_later(_SNAPSHOT_SECONDS, self._end_snapshot)
+
+    def _end_snapshot(self) -> None:
+        if self._snapshot_timer is not None:
+            self._snapshot_timer.cancel()
+        if self._reader.in_transaction:
+            self._reader.execute("ROLLBACK")
 
     async def scan(self, sql: str, parameters: Parameters) -> Sequence[Row]:
         """Return the rows of a read that may take its time, in a thread."""
@@ -155,6 +173,7 @@ class SQLite:
         pending = _Pending(write, bulk, loop.create_future())
         self._waiting.append(pending)
         if self._committing is None:
+            self._end_snapshot()
             self._committing = loop.create_task(self._commit_groups())
         await pending.done
 
@@ -205,7 +224,7 @@ class SQLite:
                 continue
             try:
                 self._apply_one(pending.write)
-            except Exception as error:  # noqa: BLE001 - one write's failure is not the others'
+            except Exception as error:
                 if not self._writer.in_transaction:  # SQLite gave the whole transaction up
                     raise _translated(error) from error
                 pending.failure = _translated(error)
@@ -267,6 +286,7 @@ class SQLite:
         self.refuse()
         if self._committing is not None:
             await self._committing
+        self._end_snapshot()
         self._commits.shutdown()
         self._scans.shutdown()
         for connection in (*self._scanners, self._reader, self._writer):
@@ -283,7 +303,9 @@ def _settle(pending: _Pending) -> None:
 
 
 def _translated(error: Exception) -> Exception:
-    """Make 503 of what passes; a defect of ours stays what it is."""
+    """Make 503 of what passes. A constraint is a guard too; a defect of ours stays what it is."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return GuardFailed()
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return _unavailable() if isinstance(error, sqlite3.Error) and code in _PASSING else error
 

@@ -7,17 +7,23 @@ nanoseconds times the limit, so that one request costs exactly the window, whate
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """So many requests in so many seconds; all of them may come at once."""
 
     limit: int
     window_seconds: float
+
+    @cached_property
+    def window(self) -> int:
+        """The window in nanoseconds."""
+        return int(self.window_seconds * NANOSECONDS)
 
     @classmethod
     def parse(cls, text: str) -> "Policy":
@@ -29,8 +35,7 @@ class Policy:
         return policy
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Whether the request may pass, what is left, and how long to wait (whole seconds)."""
 
     allowed: bool
@@ -54,7 +59,7 @@ def decide(policy: Policy, now: int, arrival: int, cost: int) -> tuple[Verdict, 
 
     ``arrival`` is the key's stored number; 0 where there is none.
     """
-    window = int(policy.window_seconds * NANOSECONDS)
+    window = policy.window
     present = now * policy.limit
     burst = policy.limit * window
     before = max(arrival, present)

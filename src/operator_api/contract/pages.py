@@ -1,0 +1,55 @@
+"""The rows of the catalogue, told: as JSON, and as pages of Markdown."""
+
+from typing import Any
+
+from operator_api.contract.errors import ErrorKind
+
+
+def entry(kind: ErrorKind, public_url: str) -> dict[str, Any]:
+    """Return one row as ``GET /v1/errors`` shows it."""
+    return {
+        "reason": kind.reason,
+        "status": kind.status,
+        "type": kind.type,
+        "title": kind.title,
+        "message": kind.message,
+        "hint": kind.hint,
+        "causes": list(kind.causes),
+        "fix": kind.fix,
+        "retry": {"retryable": kind.retryable, "action": kind.action, "after_seconds": None},
+        "outcome": kind.outcome,
+        "of_field": kind.of_field,
+        "related": list(kind.related),
+        "doc_url": f"{public_url}/docs/errors/{kind.reason}",
+    }
+
+
+def markdown(kind: ErrorKind, public_url: str | None) -> str:
+    """Return one row as a page for people and agents, with links where there is a server."""
+    retry = "yes" if kind.retryable else "no"
+    where = "in `errors`, for one field of a 422 or 400" if kind.of_field else kind.type
+    related = ", ".join(_link(other, public_url) for other in kind.related)
+    return "\n".join(
+        [
+            f"# {kind.status} {kind.reason}",
+            "",
+            f"**{kind.title}** ({where}): {kind.message}",
+            "",
+            "## Why it happens",
+            "",
+            *(f"- {cause}" for cause in kind.causes),
+            "",
+            "## What to do",
+            "",
+            kind.hint if kind.hint == kind.fix else f"{kind.hint} {kind.fix}",
+            "",
+            f"- Retry the same request? {retry} (`{kind.action}`)",
+            f"- Did the request happen? `{kind.outcome}`",
+            *([f"- Related: {related}"] if related else []),
+            "",
+        ]
+    )
+
+
+def _link(reason: str, public_url: str | None) -> str:
+    return f"`{reason}`" if public_url is None else f"[{reason}]({public_url}/docs/errors/{reason})"
