@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 UNLIMITED = "1000000000/60s"
-_READY = re.compile(r"Ready at (\S+)")
+_READY = re.compile(r"Ready at (http\S+)")
 _TOKEN = re.compile(r"op_(?:live|test)_[0-9A-Za-z]{49}")
 
 
@@ -37,6 +37,7 @@ class Server:
 
     def start(self) -> "Server":
         """Start the process, and return when it listens."""
+        self.url = ""
         options = ["--port", "0", "--data", str(self.data), *self.options]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "operator_api.cli", "serve", *options],

@@ -1,11 +1,11 @@
-"""Why a command failed: said to people in words, and to programs in the form of the API's errors."""
+"""Why a command failed: told to people in words, and to programs as the API tells its errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
-from operator_api.cli.output import complain, print_json
+from operator_api.cli.output import print_json, tell
 from operator_api.contract.errors import (
     CATALOGUE,
     RETRYABLE_ACTIONS,
@@ -81,7 +81,8 @@ class Failure(Exception):
         if as_json:
             print_json({"error": self.as_json()}, to_errors=True)
         else:
-            complain(self.message, self.hint)
+            tell(self.message, title="Error: ")
+            tell(self.hint)
 
 
 def usage(message: str, hint: str, reason: str = "usage") -> Failure:
@@ -89,15 +90,18 @@ def usage(message: str, hint: str, reason: str = "usage") -> Failure:
     return Failure(400, reason, message, hint)
 
 
-def of_problem(problem: Problem, hint: str | None = None) -> Failure:
-    """Tell a catalogued error; of several wrong fields, the first one's hint helps the most."""
+def of_problem(problem: Problem, message: str | None = None, hint: str | None = None) -> Failure:
+    """Tell a catalogued error, in other words where the API's do not fit a command.
+
+    Of several wrong fields, the first one's hint helps the most.
+    """
     kind = problem.kind
     field = CATALOGUE[problem.errors[0].reason] if problem.errors else kind
     unknown = problem.outcome == "unknown"
     return Failure(
         kind.status,
         kind.reason,
-        problem.message,
+        message or problem.message,
         hint or field.hint,
         action="check_outcome" if unknown else kind.action,
         outcome=problem.outcome,

@@ -1,20 +1,40 @@
 """Options that several commands take, and how their values are read."""
 
 import re
+import shlex
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from operator_api.cli.failures import Failure, usage
-from operator_api.contract.models import MAX_OVERLAP_SECONDS
-from operator_api.contract.scopes import PRESETS, SCOPES, Environment, Preset, Scope
+from operator_api.cli.failures import PROGRAM, usage
+from operator_api.contract.scopes import PRESETS, SCOPES, Environment, Preset
 from operator_api.contract.suggest import nearest
+
+DEFAULT_ACCOUNT = "default"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DAY = 86_400
 _LONGEST_EXPIRY = 36_500 * _DAY
+# The contract's own; its models take longer to import than `explain` takes to run.
+_LONGEST_OVERLAP = 7 * _DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The options that say where the store is."""
+
+    data: str | None
+    database: str | None
+
+    def command(self, *words: str) -> str:
+        """Return a line to be copied: a command that works on the same store."""
+        if self.data is not None:
+            words = (*words, "--data", self.data)
+        if self.database is not None:
+            words = (*words, "--database", self.database)
+        return f"  {shlex.join((PROGRAM, *words))}"
 
 
 def setting(name: str, metavar: str, what: str, default: str) -> Any:
@@ -27,7 +47,7 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; errors are JSON as well.")
 ]
 Data = Annotated[
-    Path | None, setting("data", "DIR", "Folder of the store.", default="operator-data")
+    str | None, setting("data", "DIR", "Folder of the store.", default="operator-data")
 ]
 Database = Annotated[
     str | None,
@@ -64,7 +84,7 @@ def _short(seconds: int) -> str:
 
 
 parse_expiry = duration(1, _LONGEST_EXPIRY)
-parse_overlap = duration(0, MAX_OVERLAP_SECONDS)
+parse_overlap = duration(0, _LONGEST_OVERLAP)
 
 
 def power(scopes: str | None, preset: Preset | None) -> dict[str, Any]:
@@ -77,25 +97,17 @@ def power(scopes: str | None, preset: Preset | None) -> dict[str, Any]:
         raise usage(f"{problem}: either --preset or --scopes.", f"{_presets()}\n{_scopes()}")
     if scopes is None:
         return {"preset": preset}
-    return {"scopes": [_scope(name.strip()) for name in scopes.split(",")]}
-
-
-def _scope(name: str) -> Scope:
-    for scope in SCOPES:
-        if scope == name:
-            return scope
-    meant = nearest(name, SCOPES)
-    raise _unknown_scope(name, meant)
-
-
-def _unknown_scope(name: str, meant: str | None) -> Failure:
-    suggestion = f" Did you mean {meant}?" if meant else ""
-    return usage(f"There is no scope {name!r}.{suggestion}", _scopes())
+    names = [name.strip() for name in scopes.split(",")]
+    for name in names:
+        if name not in SCOPES:
+            meant = nearest(name, SCOPES)
+            suggestion = f" Did you mean {meant}?" if meant else ""
+            raise usage(f"There is no scope {name!r}.{suggestion}", _scopes())
+    return {"scopes": names}
 
 
 def _presets() -> str:
-    lines = [f"  --preset {name:14} {_briefly(name)}" for name in PRESETS]
-    return "\n".join(["A preset is a bundle of scopes:", *lines])
+    return "\n".join(f"--preset {name}: {_briefly(name)}." for name in PRESETS)
 
 
 def _briefly(preset: Preset) -> str:
@@ -104,4 +116,4 @@ def _briefly(preset: Preset) -> str:
 
 
 def _scopes() -> str:
-    return f"Scopes are given by commas, as in --scopes users:read,tags:read, out of: {', '.join(SCOPES)}."
+    return f"--scopes, with commas: any of {', '.join(SCOPES)}."

@@ -4,37 +4,50 @@ Text for people is wrapped only on a terminal, where nothing could be made of lo
 piped keeps its lines whole. Rich leaves colours out where there is no terminal, and for NO_COLOR.
 """
 
-from __future__ import annotations
-
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from rich.console import Console
 
 # Wider than any line of ours.
 _UNBOUND = 100_000
+_ID_WIDTH = 36
+_GAP = 2
 
 
-def print_json(value: Any, *, to_errors: bool = False) -> None:
-    """Print one JSON document on one line, in ASCII, which every encoding has."""
-    print(json.dumps(value), file=sys.stderr if to_errors else sys.stdout, flush=True)
+def print_json(value: Any, *, indent: int | None = None, to_errors: bool = False) -> None:
+    """Print one JSON document, on one line unless told, in ASCII, which every encoding has."""
+    file = sys.stderr if to_errors else sys.stdout
+    print(json.dumps(value, indent=indent), file=file, flush=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column is never broken, so that it can be copied."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table. On a narrow terminal cells are broken between words; ids stay whole."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
+    console = _console(sys.stdout)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns, _widths([columns, *rows], console.width), strict=True):
+        table.add_column(column, width=width, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    _console(sys.stdout).print(table)
+    console.print(table)
+
+
+def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Narrow the columns that have most to give, as far as their words allow (Rich breaks them)."""
+    cells = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in cells]
+    words = [max(len(word) for cell in column for word in cell.split()) for column in cells]
+    least = [min(word, _ID_WIDTH) for word in words]
+    while sum(widths) + _GAP * len(widths) > available and widths != least:
+        spare = [width - fixed for width, fixed in zip(widths, least, strict=True)]
+        widths[spare.index(max(spare))] -= 1
+    return widths
 
 
 def print_markdown(page: str) -> None:
@@ -47,22 +60,20 @@ def print_markdown(page: str) -> None:
     _console(sys.stdout).print(Markdown(page))
 
 
-def tell(text: str) -> None:
-    """Say something beside the result, on standard error. Indented lines are never wrapped."""
+def tell(text: str, *, title: str = "") -> None:
+    """Say something beside the result, on standard error.
+
+    Lines that are indented are there to be copied, and never wrapped.
+    """
+    from rich.text import Text
+
     console = _console(sys.stderr)
     for line in text.splitlines():
-        console.print(line, soft_wrap=line.startswith(" "), markup=False)
+        console.print(Text.assemble((title, "bold red"), line), soft_wrap=line.startswith(" "))
+        title = ""
 
 
-def complain(message: str, hint: str) -> None:
-    """Say what went wrong, and what to do, on standard error."""
-    console = _console(sys.stderr)
-    console.print("[bold red]Error:[/]", end=" ")
-    tell(message)
-    tell(hint)
-
-
-def _console(file: TextIO) -> Console:
+def _console(file: TextIO) -> "Console":
     from rich.console import Console
 
     width = None if file.isatty() else _UNBOUND

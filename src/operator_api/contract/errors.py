@@ -716,7 +716,7 @@ REQUIRED = _field(
 UNKNOWN_FIELD = _field(
     "unknown_field",
     "Unknown field",
-    "{field} is not a known field.",
+    "{field} is not a known {kind}.",
     "Remove the field, or correct its name.",
     "The name is misspelled, or the field belongs to another endpoint.",
     "Rename or remove the field; `did_you_mean` names a near one.",

@@ -89,16 +89,19 @@ class _Text(_Rule):
 class _Form(_Rule):
     """A string of one form, with the field reason for what has another one."""
 
-    def __init__(self, reason: LiteralString, pattern: str, **schema: Any) -> None:
+    def __init__(
+        self, reason: LiteralString, pattern: str, expected: str = "", **schema: Any
+    ) -> None:
         self.schema = {"pattern": pattern, **schema}
         self._reason = reason
+        self._variables = {"expected": expected} if expected else None
         self._matches = re.compile(pattern).fullmatch
         self._longest = schema.get("maxLength", 1024)
 
     def check(self, text: str) -> str:
         if len(text) <= self._longest and self._matches(text):
             return text
-        raise PydanticCustomError(self._reason, "")
+        raise PydanticCustomError(self._reason, "", self._variables)
 
 
 Name = Annotated[str, _Text(200, _CONTROL, "control characters")]
@@ -157,7 +160,7 @@ class IdOf:
     """The id of one kind of resource: a prefix and 32 hexadecimal digits that sort by time.
 
     An id of another form is not a validation error: like any id that does not exist it is simply
-    not found.
+    not found. A filter finds nothing by itself, so there the form is checked.
     """
 
     def __init__(self, prefix: str, resource: str) -> None:
@@ -187,6 +190,10 @@ ConversationId = Annotated[str, CONVERSATION_ID]
 MessageId = Annotated[str, MESSAGE_ID]
 TokenId = Annotated[str, TOKEN_ID]
 AccountId = Annotated[str, ACCOUNT_ID]
+UserIdFilter = Annotated[
+    str,
+    _Form("invalid_format", USER_ID.pattern, "the id of a user, usr_ and 32 hexadecimal digits"),
+]
 
 
 def parse_whole_number(text: Any) -> Any:
@@ -196,3 +203,8 @@ def parse_whole_number(text: Any) -> Any:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise PydanticCustomError("wrong_type", "", {"expected": "a whole number"})
     return int(text)
+
+
+def read_integral(number: Any) -> Any:
+    """Take 5.0 for the integer that it is in JSON Schema, and in languages with one number type."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number

@@ -1,5 +1,6 @@
 """The headers of the contract: their names, and how their values are read and written."""
 
+import math
 import re
 
 # Values that the contract takes or gives, in one spelling.
@@ -47,7 +48,7 @@ def parse_if_match(value: str) -> list[str] | None:
 
 def format_rate_limit_policy(limit: int, window_seconds: float) -> str:
     """Write the RateLimit-Policy of draft-ietf-httpapi-ratelimit-headers."""
-    return f'"default";q={limit};w={window_seconds:g}'
+    return f'"default";q={limit};w={math.ceil(window_seconds)}'
 
 
 def format_rate_limit(remaining: int, reset_seconds: int) -> str:

@@ -5,9 +5,17 @@ may leave out but not set to null has a ``default_factory``: it keeps the defaul
 """
 
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from operator_api.contract.errors import Action, ErrorType, Outcome, Place
@@ -23,7 +31,9 @@ from operator_api.contract.fields import (
     Timestamp,
     TokenId,
     UserId,
+    UserIdFilter,
     parse_whole_number,
+    read_integral,
 )
 from operator_api.contract.scopes import SCOPES, Environment, Preset, Scope
 
@@ -31,6 +41,7 @@ Item = TypeVar("Item")
 Channel = Literal["web", "whatsapp", "slack", "email", "sms", "messenger", "api"]
 ConversationStatus = Literal["open", "pending", "closed"]
 MessageType = Literal["user", "agent"]
+TokenStatus = Literal["active", "expired", "revoked"]
 
 MAX_TAGS = 50
 MAX_OVERLAP_SECONDS = 7 * 86_400
@@ -175,7 +186,7 @@ class Token(Resource):
     environment: Environment
     scopes: list[str]
     hint: str
-    status: Literal["active", "expired", "revoked"]
+    status: TokenStatus
     created_at: Timestamp
     expires_at: Timestamp | None
     revoked_at: Timestamp | None
@@ -194,6 +205,11 @@ class RotatedToken(NewToken):
     replaced_expires_at: Timestamp
 
 
+def _not_given() -> Any:
+    """Return what no JSON value is equal to."""
+    return ()
+
+
 class TokenCreate(RequestBody):
     """A new token of the caller's own environment, with scopes or a preset of them."""
 
@@ -202,29 +218,36 @@ class TokenCreate(RequestBody):
     )
 
     name: Name
+    preset: Preset = Field(default_factory=_not_given)
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(SCOPES))] = Field(
-        default_factory=list
+        default_factory=_not_given, validate_default=True
     )
-    preset: Preset = Field(default_factory=lambda: "read-only")
     environment: Environment = Field(default_factory=lambda: "test")
     expires_at: Timestamp | None = None
 
-    @model_validator(mode="after")
-    def _has_scopes_or_preset(self) -> Self:
-        given = self.model_fields_set & {"scopes", "preset"}
-        if not given:
-            raise PydanticCustomError("required", "", {"at": "scopes"})
-        if len(given) == 2:
-            raise PydanticCustomError(
-                "not_allowed_value", "", {"at": "preset", "expected": "left out beside scopes"}
-            )
-        return self
+    @field_validator("scopes", mode="wrap")
+    @classmethod
+    def _or_preset(
+        cls, scopes: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """Take scopes or a preset, one of them. A preset that is wrong is an error of its own."""
+        preset = info.data.get("preset")
+        if scopes == _not_given():
+            if preset == _not_given():
+                raise PydanticCustomError("required", "")
+            return []
+        if preset not in {None, _not_given()}:
+            expected = "left out beside preset"
+            raise PydanticCustomError("not_allowed_value", "", {"expected": expected})
+        return validate(scopes)
 
 
 class TokenRotate(RequestBody):
     """How long the old token stays valid: a day unless told, 0 where it has leaked."""
 
-    overlap_seconds: int = Field(default=86_400, ge=0, le=MAX_OVERLAP_SECONDS)
+    overlap_seconds: Annotated[
+        int, Field(ge=0, le=MAX_OVERLAP_SECONDS), BeforeValidator(read_integral)
+    ] = 86_400
 
 
 class RateLimitInfo(Resource):
@@ -378,43 +401,57 @@ class Params(BaseModel):
 
 
 class ListParams(Params):
-    """Which page of a list: ``cursor`` is the previous page's ``next_cursor``."""
+    """Which page of a list."""
 
-    limit: Annotated[int, Field(ge=1, le=100), BeforeValidator(parse_whole_number)] = 20
-    cursor: str | None = Field(default=None, min_length=1, max_length=1024)
+    limit: Annotated[
+        int,
+        Field(ge=1, le=100, description="How many to return."),
+        BeforeValidator(parse_whole_number),
+    ] = 20
+    cursor: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        description="The previous page's `next_cursor`, unchanged; the filters must be the same.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
+    )
+
+
+def _filter(description: str) -> Any:
+    return Field(default=None, description=description)
 
 
 class UserListParams(ListParams):
     """Filters of users."""
 
-    email: Email | None = None
-    phone: Phone | None = None
-    tag: TagName | None = None
-    created_after: Timestamp | None = None
-    created_before: Timestamp | None = None
+    email: Email | None = _filter("Only the user with this email; letter case makes no difference.")
+    phone: Phone | None = _filter("Only users with this phone number.")
+    tag: TagName | None = _filter("Only users with this tag.")
+    created_after: Timestamp | None = _filter("Only users created after this time.")
+    created_before: Timestamp | None = _filter("Only users created before this time.")
 
 
 class ConversationListParams(ListParams):
     """Filters of conversations."""
 
-    user_id: UserId | None = None
-    status: ConversationStatus | None = None
-    channel: Channel | None = None
-    assignee: Name | None = None
-    started_after: Timestamp | None = None
-    started_before: Timestamp | None = None
+    user_id: UserIdFilter | None = _filter("Only conversations with this user.")
+    status: ConversationStatus | None = _filter("Only conversations of this status.")
+    channel: Channel | None = _filter("Only conversations over this channel.")
+    assignee: Name | None = _filter("Only conversations that are assigned to this name.")
+    started_after: Timestamp | None = _filter("Only conversations started after this time.")
+    started_before: Timestamp | None = _filter("Only conversations started before this time.")
 
 
 class MessageListParams(ListParams):
     """Filters of a conversation's messages."""
 
-    type: MessageType | None = None
+    type: MessageType | None = _filter("Only messages by the user, or by agents.")
 
 
 class TokenListParams(ListParams):
     """Filters of tokens."""
 
-    status: Literal["active", "expired", "revoked"] | None = None
+    status: TokenStatus | None = _filter("Only tokens of this status.")
 
 
 @cache

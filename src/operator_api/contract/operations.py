@@ -24,8 +24,9 @@ class Operation:
 
     ``answer`` is None where it is no model's; ``answer_type`` is its media type. ``scope`` is None
     where any token will do; ``public`` operations need no token. ``ids`` types the variables of the
-    path; one that is not in it is a reason of the catalogue. ``can_fail`` names what the operation itself can refuse; what
-    follows from its form (a body, a token, an id) is added by ``errors``.
+    path; one that is not in it is a reason of the catalogue. ``can_fail`` names what the operation
+    itself can refuse; what follows from its form (a body, a token, an id) is added by ``errors``.
+    The answer of a ``secret`` one is for its caller alone; a ``probe`` is answered under any load.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Operation:
     status: Literal[200, 201] = 200
     can_fail: tuple[ErrorKind, ...] = ()
     entity_tag: bool = False
+    secret: bool = False
+    probe: bool = False
     answer_type: str = JSON
 
     @property
@@ -75,13 +78,20 @@ class Operation:
         if self.scope is not None:
             yield errors.INSUFFICIENT_SCOPE
         yield errors.NOT_ACCEPTABLE
+        yield from self._errors_of_form()
+        yield from self.can_fail
+        yield from _EDGE
+        if not self.probe:
+            yield from (errors.OVERLOADED, errors.SHUTTING_DOWN)
+        if not self.public:
+            yield errors.STORE_UNAVAILABLE
+
+    def _errors_of_form(self) -> Iterator[ErrorKind]:
         if self.body is not None:
             yield from (errors.BODY_TOO_LARGE, errors.UNSUPPORTED_MEDIA_TYPE)
         if self.writes:
             yield errors.INVALID_HEADER
-        yield errors.UNKNOWN_PARAMETER
-        if self.params.model_fields:
-            yield errors.INVALID_PARAMETER
+        yield from (errors.UNKNOWN_PARAMETER, errors.INVALID_PARAMETER)
         if issubclass(self.params, models.ListParams):
             yield errors.INVALID_CURSOR
         if self.body is not None:
@@ -94,8 +104,6 @@ class Operation:
             yield errors.PRECONDITION_FAILED
         if self.writes:
             yield from (errors.IDEMPOTENCY_KEY_REUSED, errors.IDEMPOTENCY_IN_PROGRESS)
-        yield from self.can_fail
-        yield from _ALWAYS
 
 
 _TOKEN_ERRORS = (
@@ -114,14 +122,11 @@ _BODY_ERRORS = (
     errors.INVALID_ENCODING,
     errors.VALIDATION_FAILED,
 )
-_ALWAYS = (
+_EDGE = (
     errors.MALFORMED_REQUEST,
     errors.HEADERS_TOO_LARGE,
     errors.REQUEST_TIMEOUT,
     errors.INTERNAL_ERROR,
-    errors.OVERLOADED,
-    errors.STORE_UNAVAILABLE,
-    errors.SHUTTING_DOWN,
 )
 
 _USER = {"user_id": fields.USER_ID}
@@ -314,6 +319,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope="tokens:admin",
         body=models.TokenCreate,
         status=201,
+        secret=True,
     ),
     Operation(
         "tokens.rotate",
@@ -326,6 +332,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body_optional=True,
         ids=_TOKEN,
         status=201,
+        secret=True,
         can_fail=(errors.TOKEN_INACTIVE,),
     ),
     Operation(
@@ -361,8 +368,25 @@ OPERATIONS: tuple[Operation, ...] = (
         public=True,
         can_fail=(errors.RESOURCE_NOT_FOUND,),
     ),
-    Operation("service.live", "GET", "/livez", "Is the process alive?", models.Live, public=True),
-    Operation("service.ready", "GET", "/readyz", "Can it work?", models.Ready, public=True),
+    Operation(
+        "service.live",
+        "GET",
+        "/livez",
+        "Is the process alive?",
+        models.Live,
+        public=True,
+        probe=True,
+    ),
+    Operation(
+        "service.ready",
+        "GET",
+        "/readyz",
+        "Can it work?",
+        models.Ready,
+        public=True,
+        probe=True,
+        can_fail=(errors.STORE_UNAVAILABLE, errors.SHUTTING_DOWN),
+    ),
     Operation("service.openapi", "GET", "/openapi.json", "The OpenAPI document", None, public=True),
     Operation(
         "service.explain",

@@ -4,6 +4,7 @@ The server and its clients share this, so that what the server would refuse neve
 the client, and both say the same.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -83,6 +84,7 @@ def invalid_params(found: Sequence[FieldError]) -> Problem:
 
 def field_error(place: Place, path: Path, reason: str, **variables: str) -> FieldError:
     """Make one field error, its message filled from the catalogue."""
+    path = tuple(step[:_LONGEST_NAME] if isinstance(step, str) else step for step in path)
     return _field_error(place, path, reason, tuple(variables.items()))
 
 
@@ -91,7 +93,6 @@ def field_error(place: Place, path: Path, reason: str, **variables: str) -> Fiel
 def _field_error(
     place: Place, path: Path, reason: str, variables: tuple[tuple[str, str], ...]
 ) -> FieldError:
-    path = tuple(step[:_LONGEST_NAME] if isinstance(step, str) else step for step in path)
     message = CATALOGUE[reason].message.format_map({"field": _label(path), **dict(variables)})
     return FieldError(place, "#" + quote(_pointer(path)), _dotted(path), reason, message)
 
@@ -138,7 +139,7 @@ def _field_errors(
     if len(details) > 1:
         position: dict[str | int, int] = {name: index for index, name in enumerate(sent)}
         details.sort(key=lambda detail: position.get(_path(detail)[0], len(position)))
-    return [_translate(detail, place, model) for detail in details[:MAX_ERRORS]]
+    return [_translate(detail, place, model, sent) for detail in details[:MAX_ERRORS]]
 
 
 def _path(detail: ErrorDetails) -> Path:
@@ -147,25 +148,33 @@ def _path(detail: ErrorDetails) -> Path:
 
 
 def _translate(
-    detail: ErrorDetails, place: Place, model: type[BaseModel]
+    detail: ErrorDetails, place: Place, model: type[BaseModel], sent: Mapping[str, Any]
 ) -> tuple[Path, FieldError]:
     path = _path(detail)
     context: dict[str, Any] = detail.get("ctx", {})
     name = detail["type"]
     if name == "extra_forbidden":
         return path, _unknown_field(place, path, model)
-    if name in TRANSLATION:
-        reason, variables = TRANSLATION[name]
-        return path, field_error(place, path, reason, **variables(context))
-    return path, field_error(place, path, name, **context)
+    if not detail["msg"]:  # a rule of ours, whose type is the reason; pydantic has a too_short too
+        return path, field_error(place, path, name, **context)
+    reason, variables = TRANSLATION[name]
+    error = field_error(place, path, reason, **variables(context))
+    if name == "literal_error" and isinstance(value := _at(path, sent), str):
+        error = _suggesting(error, nearest(value, re.findall("'([^']+)'", context["expected"])))
+    return path, error
 
 
 def _unknown_field(place: Place, path: Path, model: type[BaseModel]) -> FieldError:
     name = str(path[-1])
     if place == "body" and name in READ_ONLY:
         return field_error(place, path, errors.READ_ONLY.reason)
-    error = field_error(place, path, errors.UNKNOWN_FIELD.reason, field=name[:_LONGEST_NAME])
-    meant = _near_field(name, model) if len(name) <= _LONGEST_NAME else None
+    kind = "field" if place == "body" else "parameter"
+    shown = name[:_LONGEST_NAME]
+    error = field_error(place, path, errors.UNKNOWN_FIELD.reason, field=shown, kind=kind)
+    return _suggesting(error, _near_field(shown, model))
+
+
+def _suggesting(error: FieldError, meant: str | None) -> FieldError:
     if meant is None:
         return error
     return _replace(error, did_you_mean=meant, message=f"{error.message} Did you mean {meant}?")
@@ -238,7 +247,7 @@ def _fix(path: Path, error: FieldError, body: Mapping[str, Any]) -> dict[str, An
         meant = error.did_you_mean
         if meant and meant not in body:
             return {"op": "move", "from": at, "path": _pointer((*path[:-1], meant))}
-        return {"op": "remove", "path": at}
+        return {"op": "remove", "path": at} if len(at) <= _LONGEST_NAME else None
     if error.reason in {errors.WRONG_TYPE.reason, errors.NOT_ALLOWED_VALUE.reason}:
         value = _converted(_at(path, body))
         if value is not _MISSING:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from operator_api.contract.errors import ALREADY_EXISTS, Problem
-from operator_api.contract.fields import format_timestamp
+from operator_api.contract.fields import Name, format_timestamp
+from operator_api.contract.models import RequestBody
 from operator_api.contract.scopes import ENVIRONMENTS, SCOPES, Environment
+from operator_api.contract.validation import validate_body
 from operator_api.server.auth import Token
 from operator_api.server.database import Database, GuardFailed, Row, Statement
 from operator_api.server.found import not_found
@@ -18,6 +20,12 @@ _FIND_TENANT = """
     JOIN accounts ON accounts.id = tenants.account_id
     WHERE accounts.name = :name AND tenants.environment = :environment
 """
+_FIND_OWNER = """
+    SELECT accounts.name, tenants.environment FROM tokens
+    JOIN tenants ON tenants.id = tokens.tenant
+    JOIN accounts ON accounts.id = tenants.account_id
+    WHERE tokens.id = :id
+"""
 _INSERT = """
     INSERT INTO accounts (id, name, created_at) VALUES (:id, :name, :now) ON CONFLICT DO NOTHING
 """
@@ -27,13 +35,20 @@ _INSERT_TENANT = """
 """
 
 
+class AccountCreate(RequestBody):
+    """A new account: only the operator makes them, so no operation takes this."""
+
+    name: Name
+
+
 async def list_accounts(database: Database) -> list[dict[str, Any]]:
     """Return all accounts, oldest first."""
     return [_as_json(row) for row in await database.scan(_LIST, {})]
 
 
 async def create_account(database: Database, name: str) -> dict[str, Any]:
-    """Create an account with both environments: 409 if the name is taken."""
+    """Create an account with both environments: 422 for a bad name, 409 if it is taken."""
+    validate_body(AccountCreate, {"name": name})
     account = {"id": new_id("acc"), "name": name, "now": now_microseconds()}
     write = [Statement(_INSERT, account, must_touch=True)]
     for environment in ENVIRONMENTS:
@@ -46,14 +61,29 @@ async def create_account(database: Database, name: str) -> dict[str, Any]:
     return _as_json({**account, "created_at": account["now"]})
 
 
+async def ensure_default(database: Database) -> bool:
+    """Create the account ``default`` on a store that has none, and say whether it was this call."""
+    if await list_accounts(database):
+        return False
+    try:
+        await create_account(database, DEFAULT)
+    except Problem as problem:
+        if problem.kind is not ALREADY_EXISTS:
+            raise
+        return False  # another process was first
+    return True
+
+
 async def operator_token(database: Database, name: str, environment: Environment) -> Token:
     """Return who acts when the operator does: somebody with every scope. 404 for no account.
 
     It is no stored token, and has no secret.
     """
-    row = await database.fetch_one(_FIND_TENANT, {"name": name, "environment": environment})
-    if row is None:
+    # A scan sees what another process has just committed; a read by key may be a moment behind.
+    rows = await database.scan(_FIND_TENANT, {"name": name, "environment": environment})
+    if not rows:
         raise not_found("account")
+    (row,) = rows
     return Token(
         id="operator",
         name="operator",
@@ -65,6 +95,12 @@ async def operator_token(database: Database, name: str, environment: Environment
         expires_at=None,
         revoked_at=None,
     )
+
+
+async def operator_of_token(database: Database, token_id: str) -> Token | None:
+    """Return the operator where the token with this id is; None if there is no such token."""
+    rows = await database.scan(_FIND_OWNER, {"id": token_id})
+    return await operator_token(database, rows[0]["name"], rows[0]["environment"]) if rows else None
 
 
 def _as_json(row: Row | dict[str, Any]) -> dict[str, Any]:

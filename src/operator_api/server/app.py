@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -34,8 +34,8 @@ from operator_api.server.limits.memory import MemoryLimiter
 from operator_api.server.openapi import openapi
 from operator_api.server.pipeline import Bounds, Pipeline
 from operator_api.server.settings import Settings
-from operator_api.server.tokens import Tokens
-from operator_api.vault.keys import Keyring, load_or_make
+from operator_api.server.tokens import Tokens, any_token
+from operator_api.vault.keys import Keyring, UnusableKeyError, load_or_make
 from operator_api.vault.seal import Sealer
 
 BODY_BYTES = 1024 * 1024
@@ -93,12 +93,19 @@ async def open_store(settings: Settings) -> Store:
     """Open the store of the settings; make it, or bring it up to date, if need be."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.database_path
+    keys = settings.secret_keys or _embedded_keys(settings.data / "secret.key", path)
     if not is_current(path):
         _migrate(path)
-    keys = settings.secret_keys or load_or_make(settings.data / "secret.key")
     database = SQLite(path, busy_seconds=settings.busy_seconds, max_waiting=settings.writes_waiting)
     installation = await load_installation(database, Keyring(keys))
     return Store(database, installation, Authenticator(database, installation.token_pepper))
+
+
+def _embedded_keys(file: Path, store: Path) -> Sequence[bytes]:
+    """Return the keys in the file. They are made before the store, and only for a new one."""
+    if store.exists() and not file.exists():
+        raise UnusableKeyError(f"{file} is missing, and nothing else opens what {store} has sealed")
+    return load_or_make(file)
 
 
 def _migrate(path: Path) -> None:
@@ -162,13 +169,13 @@ def lock_data(folder: Path) -> IO[str]:
 
 
 async def ensure_default_account(store: Store) -> str | None:
-    """On a store without accounts make ``default``, and return a new admin token for its test side.
+    """On a store without tokens, return an admin token for the test side of ``default``.
 
-    It is the only time that this token is shown.
+    The account is made if need be. It is the only time that this token is shown.
     """
-    if await accounts.list_accounts(store.database):
+    await accounts.ensure_default(store.database)
+    if await any_token(store.database):
         return None
-    await accounts.create_account(store.database, accounts.DEFAULT)
     caller = await accounts.operator_token(store.database, accounts.DEFAULT, "test")
     shown = await store.perform(
         "tokens.create", caller, body={"name": "first admin", "preset": "admin"}

@@ -128,7 +128,9 @@ class Authenticator:
     async def _find(self, secret: str) -> Token:
         if not _is_well_formed(secret):
             raise _invalid(INVALID_TOKEN)
-        row = await self._database.fetch_one(_FIND, {"digest": self.digest(secret)})
+        # Fresh, since the command line may have made the token a moment ago.
+        digest = self.digest(secret)
+        row = await self._database.fetch_one(_FIND, {"digest": digest}, fresh=True)
         if row is None:
             raise _invalid(INVALID_TOKEN)
         return Token(

@@ -5,6 +5,8 @@ from operator_api.contract.pages import entry, markdown
 from operator_api.server.exchange import Answer, Call, Handler
 from operator_api.server.found import not_found
 
+_MARKDOWN = (b"content-type", b"text/markdown; charset=utf-8")
+
 
 def handlers(public_url: str) -> dict[str, Handler]:
     """Return the handlers; ``public_url`` is where the documentation is."""
@@ -19,7 +21,7 @@ def handlers(public_url: str) -> dict[str, Handler]:
     async def explain_error(call: Call) -> Answer:
         reason = _require(call)
         page = markdown(CATALOGUE[reason], public_url)
-        return Answer(page, media_type="text/markdown; charset=utf-8")
+        return Answer(page.encode(), content_type=_MARKDOWN)
 
     return {
         "errors.list": list_errors,

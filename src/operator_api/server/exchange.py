@@ -27,6 +27,8 @@ View = Literal["json", "problem", "markdown"]
 class Exchange:
     """One request on its way. A header that was sent twice has its values joined by a comma.
 
+    ``segments`` are the path's, each decoded by itself: an encoded slash does not divide them.
+
     ``view`` is how an error is to be shown; ``replay_of`` the id of the request whose answer is
     given again.
     """
@@ -34,6 +36,7 @@ class Exchange:
     request_id: str
     method: str
     path: str
+    segments: Sequence[str]
     query: bytes
     headers: Mapping[bytes, bytes]
     address: str
@@ -77,11 +80,11 @@ class Call:
 
 
 class Answer(NamedTuple):
-    """What to answer: an object to become JSON, or text of another media type."""
+    """What to answer: an object to become JSON, or bytes as they are."""
 
-    content: Mapping[str, Any] | str | bytes
+    content: Mapping[str, Any] | bytes
     headers: Sequence[Header] = ()
-    media_type: str = "application/json"
+    content_type: Header = (b"content-type", b"application/json")
 
 
 class Change(NamedTuple):

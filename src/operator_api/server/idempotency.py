@@ -40,6 +40,7 @@ _INSERT = """
         created_at = excluded.created_at
     WHERE idempotency_keys.created_at <= :oldest
 """
+_FIND_OLD = "SELECT 1 FROM idempotency_keys WHERE created_at <= :oldest LIMIT 1"
 _SWEEP = """
     DELETE FROM idempotency_keys WHERE (tenant, key) IN (
         SELECT tenant, key FROM idempotency_keys WHERE created_at <= :oldest LIMIT :most
@@ -62,10 +63,15 @@ class Key:
         return b"%d:%s:%s" % (self.tenant, self.digest, self.fingerprint)
 
 
-def key_of(tenant: int, key: str, method: str, path: str, body: Any) -> Key:
-    """Make the key of a request. Bodies that say the same are the same, however they are spaced."""
+def key_of(tenant: int, key: str, method: str, path: str, body: Any, owner: str = "") -> Key:
+    """Make the key of a request. Bodies that say the same are the same, however they are spaced.
+
+    An ``owner`` keeps the key to itself, and with it an answer that others must not see again.
+    """
     said = orjson.dumps([method, path, body], option=orjson.OPT_SORT_KEYS)
-    return Key(tenant, hashlib.sha256(key.encode()).digest(), hashlib.sha256(said).digest())
+    return Key(
+        tenant, hashlib.sha256(f"{owner} {key}".encode()).digest(), hashlib.sha256(said).digest()
+    )
 
 
 class IdempotencyKeys:
@@ -118,10 +124,14 @@ class IdempotencyKeys:
         }
         return Statement(_INSERT, parameters, must_touch=True)
 
-    async def sweep(self, now: int) -> None:
-        """Delete some of the keys that are too old."""
-        parameters = {"oldest": now - KEPT_MICROSECONDS, "most": SWEPT_AT_ONCE}
+    async def sweep(self, now: int) -> bool:
+        """Delete some of the keys that are too old; False if there are none."""
+        oldest = now - KEPT_MICROSECONDS
+        if await self._database.fetch_one(_FIND_OLD, {"oldest": oldest}) is None:
+            return False
+        parameters = {"oldest": oldest, "most": SWEPT_AT_ONCE}
         await self._database.write([Statement(_SWEEP, parameters)], bulk=True)
+        return True
 
 
 def _pack(request_id: str, response: Response) -> bytes:

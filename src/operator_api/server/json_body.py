@@ -37,7 +37,7 @@ def read_json_object(body: bytes) -> dict[str, Any]:
         raise _invalid(_in_words(error), text, error.pos) from None
     except (_Refused, RecursionError):
         value = None
-    if value is None or "\\u" in text or text.count("{") + text.count("[") > MAX_DEPTH:
+    if value is None or _has_lone_surrogate(text, value) or _is_deep(text, value):
         refused = _first_refused(text)
         if refused is not None:
             raise _invalid(refused[0], text, refused[1])
@@ -45,6 +45,33 @@ def read_json_object(body: bytes) -> dict[str, Any]:
         raise Problem(BODY_NOT_OBJECT, {"found": _KIND[type(value)]})
     return value
 
+
+def _has_lone_surrogate(text: str, value: Any) -> bool:
+    if not _surrogate_escape(text):
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _is_deep(text: str, value: Any) -> bool:
+    """Say whether it nests too deep: go down all lists and objects at once, level by level."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+    return bool(level)
+
+
+_surrogate_escape = re.compile(r"\\u[dD][89a-fA-F]").search
 
 _KIND: dict[type, str] = {
     list: "a list",

@@ -7,8 +7,9 @@ table of operations and other handlers, it serves another API.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -16,7 +17,6 @@ import orjson
 from operator_api.contract.errors import (
     BODY_TOO_LARGE,
     INTERNAL_ERROR,
-    INVALID_HEADER,
     NOT_ACCEPTABLE,
     OVERLOADED,
     RATE_LIMITED,
@@ -24,17 +24,14 @@ from operator_api.contract.errors import (
     SHUTTING_DOWN,
     TOKEN_IN_URL,
     TOO_MANY_FAILED_AUTHENTICATIONS,
-    UNSUPPORTED_MEDIA_TYPE,
-    FieldError,
     Problem,
 )
 from operator_api.contract.headers import (
     format_rate_limit,
     format_rate_limit_policy,
     parse_client_request_id,
-    parse_idempotency_key,
-    parse_if_match,
 )
+from operator_api.contract.models import Params
 from operator_api.contract.operations import Operation
 from operator_api.contract.validation import validate_body, validate_params
 from operator_api.server.auth import Authenticator, Token, insufficient_scope
@@ -42,30 +39,27 @@ from operator_api.server.cursors import Cursors
 from operator_api.server.database import Database, GuardFailed
 from operator_api.server.exchange import Answer, Call, Change, Exchange, Handler, Response
 from operator_api.server.idempotency import FINAL_STATUSES, IdempotencyKeys, Key, key_of
-from operator_api.server.ids import new_id, now_microseconds
+from operator_api.server.ids import now_microseconds
 from operator_api.server.json_body import read_json_object
 from operator_api.server.limits import Limiter
 from operator_api.server.query import read_query, token_in
+from operator_api.server.reading import (
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    drain,
+    exchange_of,
+    read_conditions,
+    read_content,
+)
 from operator_api.server.render import MEDIA_TYPES, choose_view, problem_response
 from operator_api.server.routing import Route, Router, method_not_allowed, unknown_endpoint
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Scope = MutableMapping[str, Any]
 
 log = logging.getLogger("operator_api.server")
 
 # How often a write is decided anew because the stored state changed while it was on its way.
 _ATTEMPTS = 10
-# How much of a refused body is still taken in, so that its sender reads the answer, not a reset.
-_DRAINED_BYTES = 8 * 1024 * 1024
-_DRAIN_SECONDS = 2.0
-_NEVER_SHED = frozenset({"/livez", "/readyz"})
-
-
-class _Disconnected(Exception):
-    """The caller went away before its request was complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,9 @@ class Pipeline:
         bounds: Bounds,
         public_url: str,
     ) -> None:
+        operations = tuple(operations)
         self._router = Router(operations)
+        self._probes = frozenset(each.path for each in operations if each.probe)
         self._handlers = handlers
         self._database = database
         self._authenticator = authenticator
@@ -109,17 +105,20 @@ class Pipeline:
         )
         self._running = 0
         self._contended = asyncio.Lock()
+        # The server is stopping: it is not ready for more, but answers what comes all the same.
         self.closing = False
+        # The time for that is over.
+        self.refusing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
-        exchange = _exchange(scope)
+        exchange = exchange_of(scope)
         self._running += 1
         try:
             response = await self._respond(exchange, receive)
         except Problem as problem:
             response = self._refuse(problem, exchange)
-        except _Disconnected:
+        except Disconnected:
             return
         except Exception:
             log.exception("unexpected error", extra={"request_id": exchange.request_id})
@@ -128,19 +127,28 @@ class Pipeline:
             self._running -= 1
         await self._send(response, exchange, receive, send)
 
+    async def tidy(self) -> None:
+        """Delete what is kept no longer. To be called now and then."""
+        while await self._idempotency_keys.sweep(now_microseconds()):
+            pass
+
     async def _respond(self, exchange: Exchange, receive: Receive) -> Response:
         """Take the request through every check, in the contract's order."""
         self._shed(exchange)
         route, ids = await self._find(exchange)
         if exchange.method == "OPTIONS":
+            await self._recognise(exchange)
             return _options(route)
         operation = exchange.operation = await self._choose(exchange, route)
-        if not operation.public:
+        if operation.public:
+            await self._recognise(exchange)
+        else:
+            await self._require_token_in_header(exchange)
             exchange.token = await self._authenticate(exchange)
             await self._limit_and_authorize(exchange, operation, exchange.token)
         _negotiate(exchange)
-        content = await self._read(exchange, operation, receive)
-        key_text, if_match = _conditions(exchange, operation)
+        content = await read_content(exchange, operation, receive, self._bounds.body_bytes)
+        key_text, if_match = read_conditions(exchange, operation)
         params = _params(exchange, operation)
         body, fields = _body(content, operation)
         call = Call(
@@ -157,17 +165,19 @@ class Pipeline:
         )
         if key_text is None:
             return await self._act(exchange, call, None)
-        key = key_of(call.tenant, key_text, operation.method, exchange.path, body)
+        owner = call.token.id if operation.secret else ""
+        key = key_of(call.tenant, key_text, operation.method, exchange.path, body, owner)
         async with self._idempotency_keys.alone(key):
+            call.now = now_microseconds()
             return await self._act(exchange, call, key)
 
     # --- the steps, in their order
 
     def _shed(self, exchange: Exchange) -> None:
         """Refuse at once what would only wait: 503."""
-        if exchange.path in _NEVER_SHED:
+        if exchange.path in self._probes:
             return
-        if self.closing:
+        if self.refusing:
             raise Problem(SHUTTING_DOWN)
         if self._running > self._bounds.requests_at_once:
             raise Problem(OVERLOADED)
@@ -175,7 +185,7 @@ class Pipeline:
     async def _find(self, exchange: Exchange) -> tuple[Route, Mapping[str, str]]:
         """Find the path: 404, with the path that was most likely meant."""
         exchange.view = choose_view(exchange.headers.get(b"accept")) or "json"
-        found = self._router.find(exchange.path)
+        found = self._router.find(exchange.segments)
         if found is None:
             scopes = await self._recognise(exchange)
             raise unknown_endpoint(self._router.nearest_path(exchange.path, scopes))
@@ -190,21 +200,25 @@ class Pipeline:
             raise method_not_allowed(exchange.method, route)
         return operation
 
-    async def _recognise(self, exchange: Exchange) -> frozenset[Any] | None:
-        """Return the caller's scopes; None where it has no usable token, which is no error here."""
+    async def _recognise(self, exchange: Exchange) -> frozenset[str] | None:
+        """Return the caller's scopes where no token is needed; None if there is no usable one."""
+        if b"authorization" not in exchange.headers:
+            return None
         try:
-            exchange.token = await self._authenticator.authenticate(
-                exchange.header(b"authorization")
-            )
+            token = exchange.token = await self._authenticate(exchange)
         except Problem:
             return None
-        exchange.verdict = await self._limiter.hit(exchange.token.id, cost=0)
-        return exchange.token.scopes
+        exchange.verdict = await self._limiter.hit(token.id, cost=0)
+        return token.scopes
+
+    async def _require_token_in_header(self, exchange: Exchange) -> None:
+        """Refuse a token in the URL, whether or not there is one in the header too: 400."""
+        if exchange.query and token_in(exchange.query):
+            await self._recognise(exchange)
+            raise Problem(TOKEN_IN_URL)
 
     async def _authenticate(self, exchange: Exchange) -> Token:
         """Recognise the token: 401, or 429 for an address that goes on with unusable ones."""
-        if exchange.query and token_in(exchange.query):
-            raise Problem(TOKEN_IN_URL)
         authorization = exchange.header(b"authorization")
         try:
             return await self._authenticator.authenticate(authorization)
@@ -236,38 +250,6 @@ class Pipeline:
             )
         if not allowed:
             raise insufficient_scope([operation.scope], token)
-
-    async def _read(
-        self, exchange: Exchange, operation: Operation, receive: Receive
-    ) -> bytes | None:
-        """Take the body in: 413 as soon as it is too large, 415 if it is not JSON."""
-        if operation.body is None:
-            return None
-        content = await self._take_in(exchange, receive)
-        if not content and operation.body_optional:
-            return None
-        _require_json(exchange, operation)
-        return content
-
-    async def _take_in(self, exchange: Exchange, receive: Receive) -> bytes:
-        most = self._bounds.body_bytes
-        length = exchange.headers.get(b"content-length")
-        if length is not None and int(length) > most:
-            raise _too_large(most)
-        message = await receive()
-        content: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            chunks, size = [content], len(content)
-            while message.get("more_body") and size <= most:
-                message = await receive()
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-            content = b"".join(chunks)
-        if message["type"] == "http.disconnect":
-            raise _Disconnected
-        if len(content) > most:
-            raise _too_large(most)
-        return content
 
     async def _act(self, exchange: Exchange, call: Call, key: Key | None) -> Response:
         """Let the handler decide, and commit what it decided together with the key.
@@ -353,35 +335,17 @@ class Pipeline:
             value = format_rate_limit(verdict.remaining, verdict.reset_seconds)
             headers += (self._policy, (b"ratelimit", value.encode()))
         closes = response.status == BODY_TOO_LARGE.status
-        if closes or self.closing:
+        if closes:
             headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": response.body, "more_body": closes})
         if closes:
-            await _drain(receive)
+            await drain(receive)
             await send({"type": "http.response.body", "body": b""})
 
 
 # --- pure steps ---
-
-
-def _exchange(scope: Scope) -> Exchange:
-    pairs = scope["headers"]
-    headers = dict(pairs)
-    if len(headers) != len(pairs):
-        headers = {}
-        for name, value in pairs:
-            headers[name] = headers[name] + b", " + value if name in headers else value
-    client = scope["client"]
-    return Exchange(
-        request_id=new_id("req"),
-        method=scope["method"],
-        path=scope["path"],
-        query=scope["query_string"],
-        headers=headers,
-        address=client[0] if client else "",
-    )
 
 
 def _options(route: Route) -> Response:
@@ -396,65 +360,16 @@ def _negotiate(exchange: Exchange) -> None:
     raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
 
 
-def _require_json(exchange: Exchange, operation: Operation) -> None:
-    content_type = exchange.header(b"content-type")
-    if content_type != "application/json" and not _is_json(content_type, operation):
-        supported = list(operation.media_types)
-        raise Problem(
-            UNSUPPORTED_MEDIA_TYPE,
-            {"header": "Content-Type", "supported": supported},
-            headers=[(b"accept", ", ".join(supported).encode())],
-        )
-    encoding = exchange.header(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() != "identity":
-        raise Problem(
-            UNSUPPORTED_MEDIA_TYPE,
-            {"header": "Content-Encoding", "supported": ["identity"]},
-            headers=[(b"accept", b"application/json"), (b"accept-encoding", b"identity")],
-        )
-
-
-def _is_json(content_type: str | None, operation: Operation) -> bool:
-    media_type, *parameters = (part.strip().lower() for part in (content_type or "").split(";"))
-    utf8 = all(part in {"charset=utf-8", 'charset="utf-8"', ""} for part in parameters)
-    return media_type in operation.media_types and utf8
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(BODY_TOO_LARGE, {"limit_bytes": most})
-
-
-def _conditions(exchange: Exchange, operation: Operation) -> tuple[str | None, list[str] | None]:
-    """Read the headers that a write can carry: 400."""
-    if not operation.writes:
-        return None, None
-    wrong = []
-    key = if_match = None
-    sent = exchange.header(b"idempotency-key")
-    if sent is not None:
-        key = parse_idempotency_key(sent)
-        if key is None:
-            wrong.append(_header_error("Idempotency-Key", "1 to 255 visible ASCII characters"))
-    sent = exchange.header(b"if-match") if operation.takes_if_match else None
-    if sent is not None:
-        if_match = parse_if_match(sent)
-        if if_match is None:
-            wrong.append(_header_error("If-Match", "an entity tag in quotes, or *"))
-    if wrong:
-        raise Problem(INVALID_HEADER, errors=wrong)
-    return key, if_match
-
-
-def _header_error(name: str, expected: str) -> FieldError:
-    message = f"{name} must be {expected}."
-    return FieldError("header", f"#/{name}", name, "invalid_format", message)
-
-
 def _params(exchange: Exchange, operation: Operation) -> Any:
     """Read the query: 400."""
     if not exchange.query:
-        return operation.params()
+        return _default_params(operation.params)
     return validate_params(operation.params, read_query(exchange.query))
+
+
+@cache
+def _default_params(params: type[Params]) -> Params:
+    return params()
 
 
 def _body(content: bytes | None, operation: Operation) -> tuple[Any, Any]:
@@ -474,31 +389,10 @@ def _require_ids(call: Call) -> None:
 
 def _success(answer: Answer, operation: Operation) -> Response:
     content = answer.content
-    if isinstance(content, bytes):
-        body = content
-    elif isinstance(content, str):
-        body = content.encode()
-    else:
-        body = orjson.dumps(content)
-    return Response(
-        operation.status, body, [(b"content-type", answer.media_type.encode()), *answer.headers]
-    )
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    return Response(operation.status, body, (answer.content_type, *answer.headers))
 
 
 def _replayed(exchange: Exchange, request_id: str, response: Response) -> Response:
     exchange.replay_of = request_id
     return response._replace(headers=[*response.headers, (b"idempotent-replayed", b"true")])
-
-
-async def _drain(receive: Receive) -> None:
-    """Take in some more of a body that is too large: a reset would hide the answer."""
-    left = _DRAINED_BYTES
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
-    except TimeoutError:
-        return

@@ -1,19 +1,22 @@
 """Read a query string: each name once, in UTF-8."""
 
 import re
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from operator_api.contract.errors import FieldError
 from operator_api.contract.validation import field_error, invalid_params
 
 _TOKEN = re.compile(rb"op_(?:live|test)_[0-9A-Za-z]{8}")
-_TOKEN_NAMES = re.compile(rb"(?:^|&)(?:api[_-]?key|access[_-]?token|authorization)=", re.IGNORECASE)
+_TOKEN_NAMES = re.compile(
+    rb"(?:^|&)(?:api[_-]?key|(?:api[_-]?|access[_-]?)?token|authorization)=", re.IGNORECASE
+)
 _MOST = 50
 
 
 def token_in(query: bytes) -> bool:
     """Say whether the query holds a token, by its form or by the parameter's name."""
-    return bool(_TOKEN.search(query) or _TOKEN_NAMES.search(query))
+    plain = unquote_to_bytes(query)
+    return bool(_TOKEN.search(plain) or _TOKEN_NAMES.search(plain))
 
 
 def read_query(query: bytes) -> dict[str, str]:

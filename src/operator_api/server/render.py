@@ -4,6 +4,7 @@ JSON unless asked otherwise; ``application/problem+json`` (RFC 9457) with the sa
 extension member ``error``; and a short page of Markdown for agents.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -108,7 +109,7 @@ def _as_markdown(error: Mapping[str, Any], title: str) -> bytes:
     for each in error["errors"]:
         fix = _plain(orjson.dumps(each["fix"]).decode()) if each["fix"] else ""
         lines.append(
-            f"| {each['in']} `{_plain(each['pointer'])}` | `{each['reason']}` "
+            f"| {each['in']} `{each['pointer']}` | `{each['reason']}` "
             f"| {_plain(each['message'])} | {fix} |"
         )
     if error["metadata"]:
@@ -118,7 +119,12 @@ def _as_markdown(error: Mapping[str, Any], title: str) -> bytes:
 
 def _plain(text: str) -> str:
     """Take out what would end a cell, a line or a code span: names in it come from the caller."""
-    return " ".join(text.replace("|", "/").replace("`", "'").split())
+    words = text.replace("|", "/").replace("`", "'").split()
+    return _MARKUP.sub(r"\\\g<0>", " ".join(words))
+
+
+# What would begin a link, an image, a tag or an emphasis.
+_MARKUP = re.compile(r"[\\*\[\]<>]|(?<!\w)_|_(?!\w)")
 
 
 _VIEW: Mapping[View, Callable[[Mapping[str, Any], str], bytes]] = {
@@ -131,15 +137,25 @@ _VIEW: Mapping[View, Callable[[Mapping[str, Any], str], bytes]] = {
 # --- which view ---
 
 
-@lru_cache(maxsize=256)
 def choose_view(accept: bytes | None) -> View | None:
     """Return the view that an Accept header prefers (RFC 9110, section 12.5.1); None if none."""
-    if accept is None or accept.strip() == b"":
+    if accept is None:
+        return "json"
+    return _choose_cached(accept) if len(accept) <= _CACHED_BYTES else _choose(accept)
+
+
+def _choose(accept: bytes) -> View | None:
+    if not accept.strip():
         return "json"
     ranges = [_media_range(part) for part in accept.decode("latin-1").split(",") if part.strip()]
     quality = {view: _quality(name, ranges) for view, name in MEDIA_TYPES.items()}
     best = max(quality, key=quality.__getitem__)  # the first of the best: JSON where all are equal
     return best if quality[best] > 0 else None
+
+
+# Few clients send anything else than the same short line each time.
+_CACHED_BYTES = 256
+_choose_cached = lru_cache(maxsize=256)(_choose)
 
 
 def _media_range(part: str) -> tuple[str, float]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from operator_api.contract.errors import METHOD_NOT_ALLOWED, UNKNOWN_ENDPOINT, Problem
 from operator_api.contract.operations import Operation
-from operator_api.contract.scopes import Scope
 from operator_api.contract.suggest import nearest
 
 _LINK = (b"link", b'</openapi.json>; rel="service-desc"')
@@ -58,11 +57,11 @@ class Router:
             self._routes.append(node.route)
         return node.route
 
-    def find(self, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """Return the path's route and the values of its variables."""
+    def find(self, segments: Iterable[str]) -> tuple[Route, Mapping[str, str]] | None:
+        """Return the route of a path's segments, and the values of its variables."""
         node = self._root
         values = []
-        for segment in path.split("/")[1:]:
+        for segment in segments:
             following = node.named.get(segment)
             if following is None:
                 following = node.variable
@@ -74,7 +73,7 @@ class Router:
             return None
         return node.route, dict(zip(node.route.variables, values, strict=True))
 
-    def nearest_path(self, path: str, scopes: frozenset[Scope] | None) -> str | None:
+    def nearest_path(self, path: str, scopes: frozenset[str] | None) -> str | None:
         """Return the path that was most likely meant, of those that the scopes allow to use.
 
         Without a token (``scopes`` is None) nothing is left out. Values that stand in the place
@@ -83,13 +82,13 @@ class Router:
         usable = [route.path for route in self._routes if _usable(route, scopes)]
         bare = "/" + path.strip("/")
         for candidate in (bare, f"/v1{bare}"):
-            found = self.find(candidate)
+            found = self.find(candidate.split("/")[1:])
             if found is not None and found[0].path in usable:
                 return found[0].path
         return nearest(path, usable)
 
 
-def _usable(route: Route, scopes: frozenset[Scope] | None) -> bool:
+def _usable(route: Route, scopes: frozenset[str] | None) -> bool:
     return scopes is None or any(
         operation.public or operation.scope is None or operation.scope in scopes
         for operation in route.operations.values()

@@ -19,6 +19,6 @@ def handlers(openapi: bytes, is_closing: Callable[[], bool]) -> dict[str, Handle
         return Answer({"status": "ready", "checks": {"database": "ok"}})
 
     async def describe(_call: Call) -> Answer:
-        return Answer(openapi)
+        return Answer(openapi, [(b"cache-control", b"public, max-age=300")])
 
     return {"service.live": live, "service.ready": ready, "service.openapi": describe}

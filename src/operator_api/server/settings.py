@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     secret_keys: Annotated[tuple[bytes, ...] | None, NoDecode] = Field(
         None,
         repr=False,
-        description="Keys that seal: base64 of 32 bytes, by commas. Made in the data folder if unset.",
+        description="Keys that seal, base64 of 32 bytes, by commas. One is made if none is set.",
     )
     trusted_proxies: str = Field(
         "", description="Addresses, by commas, whose X-Forwarded-For is believed."
@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     )
     receive_seconds: float = Field(
         10, gt=0, description="How long a request may take to arrive before 408."
+    )
+    keep_alive_seconds: float = Field(
+        75, gt=0, description="How long a connection may wait for its next request."
     )
     drain_seconds: float = Field(20, gt=0, description="How long a stop waits for open requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -85,8 +88,11 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def _is_sqlite(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(_SQLITE):
-            raise ValueError("only sqlite:///PATH is supported")
+        if value is None:
+            return None
+        path = value.removeprefix(_SQLITE)
+        if path in {value, "", ":memory:"}:
+            raise ValueError("only sqlite:///PATH is supported, with the path of a file")
         return value
 
     @property
@@ -105,13 +111,11 @@ class Settings(BaseSettings):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-def load_settings(
-    options: Mapping[str, Any], environment: Mapping[str, str] = os.environ
-) -> Settings:
+def load_settings(options: Mapping[str, Any]) -> Settings:
     """Return the settings; what an option gives goes before its variable. Raise SettingsError."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    for name in environment:
-        if name.startswith(PREFIX) and name not in known | _OF_THE_CLIENT:
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known | _OF_THE_CLIENT:
             meant = nearest(name, known)
             raise SettingsError(
                 f"The variable {name} is not a setting."

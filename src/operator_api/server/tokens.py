@@ -12,7 +12,7 @@ from operator_api.contract.fields import format_timestamp, to_microseconds
 from operator_api.contract.scopes import PRESETS, Environment, Scope
 from operator_api.contract.validation import field_error, invalid_fields
 from operator_api.server.auth import Authenticator, hint_of, insufficient_scope, mint
-from operator_api.server.database import Row, Statement
+from operator_api.server.database import Database, Row, Statement
 from operator_api.server.exchange import Answer, Call, Change, Handler
 from operator_api.server.found import not_found
 from operator_api.server.ids import new_id
@@ -30,6 +30,7 @@ _STATUS = {
     "expired": "AND revoked_at IS NULL AND expires_at <= :now",
     "active": "AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)",
 }
+_ANY = "SELECT id FROM tokens LIMIT 1"
 _INSERT = """
     INSERT INTO tokens (tenant, id, digest, name, hint, scopes, created_at, expires_at)
     VALUES (:tenant, :id, :digest, :name, :hint, :scopes, :created_at, :expires_at)
@@ -107,8 +108,7 @@ class Tokens:
     async def create(self, call: Call) -> Change:
         """Decide on a new token of the caller's own environment."""
         body = call.body
-        _require_own_environment(call)
-        _require_future(call)
+        _require_possible(call)
         scopes = body.scopes or PRESETS[body.preset]
         _require_granted(call, scopes)
         expires_at = None if body.expires_at is None else to_microseconds(body.expires_at)
@@ -164,6 +164,11 @@ class Tokens:
         )
 
 
+async def any_token(database: Database) -> bool:
+    """Say whether there is any token in the store, of whichever account."""
+    return await database.fetch_one(_ANY, {}, fresh=True) is not None
+
+
 async def _require(call: Call) -> Row:
     """Return the token of the path: 404."""
     parameters = {"tenant": call.tenant, "id": call.ids["token_id"]}
@@ -179,19 +184,19 @@ def _require_granted(call: Call, scopes: Sequence[Scope]) -> None:
         raise insufficient_scope(scopes, call.token)
 
 
-def _require_own_environment(call: Call) -> None:
-    own = call.token.environment
-    if "environment" in call.body.model_fields_set and call.body.environment != own:
-        reason, expected = NOT_ALLOWED_VALUE.reason, f"{own}, as the token's that asks"
-        raise invalid_fields([field_error("body", ("environment",), reason, expected=expected)])
-
-
-def _require_future(call: Call) -> None:
-    moment = call.body.expires_at
-    if moment is not None and to_microseconds(moment) <= call.now:
-        reason = OUT_OF_RANGE.reason
+def _require_possible(call: Call) -> None:
+    """Require the caller's own environment, and an end that is not past: 422 with both."""
+    body, own, wrong = call.body, call.token.environment, []
+    if "environment" in body.model_fields_set and body.environment != own:
+        wrong.append(("environment", NOT_ALLOWED_VALUE, f"{own}, as the token's that asks"))
+    if body.expires_at is not None and to_microseconds(body.expires_at) <= call.now:
+        wrong.append(("expires_at", OUT_OF_RANGE, "in the future"))
+    if wrong:
         raise invalid_fields(
-            [field_error("body", ("expires_at",), reason, expected="in the future")]
+            [
+                field_error("body", (name,), kind.reason, expected=expected)
+                for name, kind, expected in wrong
+            ]
         )
 
 

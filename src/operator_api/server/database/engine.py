@@ -23,6 +23,10 @@ class Row(Protocol):
     def __getitem__(self, column: str) -> Any: ...
 
 
+class UnknownSchemaError(Exception):
+    """The store is not one that this program knows: a newer one's, or another program's."""
+
+
 class GuardFailed(Exception):
     """A statement that had to touch a row touched none. Nothing of its write has happened."""
 
@@ -45,8 +49,13 @@ class Database(Protocol):
     ``unknown`` where a commit may have happened.
     """
 
-    async def fetch_one(self, sql: str, parameters: Parameters) -> Row | None:
-        """Return the only row of a read by key, which is quick."""
+    async def fetch_one(
+        self, sql: str, parameters: Parameters, *, fresh: bool = False
+    ) -> Row | None:
+        """Return the only row of a read by key, which is quick.
+
+        What another process commits is seen within a moment; at once by a ``fresh`` read.
+        """
         ...
 
     async def fetch_few(self, sql: str, parameters: Parameters) -> Sequence[Row]:

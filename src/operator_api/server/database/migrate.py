@@ -7,14 +7,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import Engine
 
+from operator_api.server.database.engine import UnknownSchemaError
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class UnknownSchemaError(Exception):
-    """The store is at a schema that this program does not know: a newer one has used it."""
 
 
 def upgrade(path: Path) -> None:
@@ -53,6 +51,10 @@ def _require_known(engine: Engine, path: Path) -> None:
     known = [script.revision for script in scripts.walk_revisions()]
     with engine.connect() as connection:
         stored = MigrationContext.configure(connection).get_current_revision()
+        if stored is None and inspect(connection).get_table_names():
+            raise UnknownSchemaError(
+                f"{path} is the database of another program. Name a file of our own, or a new one."
+            )
     if stored is not None and stored not in known:
         raise UnknownSchemaError(
             f"The store {path} has the schema {stored}, and this program knows none after"

@@ -4,6 +4,8 @@
 query can reach another tenant's rows by leaving it out. Times are microseconds since 1970.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -17,9 +19,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Index only the rows that can be asked for: the others cost a write for nothing."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 installation = Table(
     "installation",
@@ -75,7 +84,7 @@ users = Table(
     Column("version", Integer, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     UniqueConstraint("tenant", "email_key"),
-    Index("users_by_phone", "tenant", "phone", "id"),
+    Index("users_by_phone", "tenant", "phone", "id", **_where("phone IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 
@@ -106,7 +115,9 @@ conversations = Table(
     PrimaryKeyConstraint("tenant", "id"),
     ForeignKeyConstraint(["tenant", "user_id"], ["users.tenant", "users.id"], ondelete="CASCADE"),
     Index("conversations_by_user", "tenant", "user_id", "id"),
-    Index("conversations_by_assignee", "tenant", "assignee", "id"),
+    Index(
+        "conversations_by_assignee", "tenant", "assignee", "id", **_where("assignee IS NOT NULL")
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -11,12 +11,14 @@ written each read has its own, since a snapshot that is held keeps SQLite from e
 """
 
 import asyncio
+import errno
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +41,8 @@ from operator_api.server.database.engine import (
 _GROUP = 128
 _STATEMENT_CACHE = 512
 _BUSY_STEP_SECONDS = 0.005
+# Another process that opens or closes the file at the same moment holds it for an instant.
+_OPENING_SECONDS = 5.0
 # What another process commits is seen after this long at the latest.
 _SNAPSHOT_SECONDS = 0.05
 _PASSING = frozenset(
@@ -50,6 +54,9 @@ _PASSING = frozenset(
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_PROTOCOL,
+        # Spoilt, which passes once the operator has put it right.
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
     }
 )
 
@@ -57,22 +64,25 @@ _PASSING = frozenset(
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open the file as every connection of ours is opened, and make sure of its durability."""
     connection = sqlite3.connect(
-        path,
+        f"{path.absolute().as_uri()}?mode=rw",  # a file that is gone is not made anew
+        uri=True,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_STATEMENT_CACHE,
-        timeout=0,
+        timeout=_OPENING_SECONDS,
     )
     connection.row_factory = sqlite3.Row
     (journal,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     connection.execute("PRAGMA synchronous=FULL")
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
     if (journal, synchronous) != ("wal", 2):
-        raise RuntimeError(f"{path} cannot be made durable: {journal=}, {synchronous=}")
+        problem = f"cannot be made durable: {journal=}, {synchronous=}"
+        raise OSError(errno.ENOTSUP, problem, str(path))
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cache_size=-32768")
     if read_only:
         connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA busy_timeout=0")  # from now on, nothing may stop the event loop
     return connection
 
 
@@ -109,6 +119,7 @@ class SQLite:
         self._max_waiting = max_waiting
         self._reader = connect(path, read_only=True)
         self._writer = connect(path)
+        self._identity = _identity(path)
         self._commits = ThreadPoolExecutor(1, "commit")
         self._scans = ThreadPoolExecutor(2, "scan")
         self._of_thread = threading.local()
@@ -120,8 +131,12 @@ class SQLite:
 
     # --- reads
 
-    async def fetch_one(self, sql: str, parameters: Parameters) -> Row | None:
+    async def fetch_one(
+        self, sql: str, parameters: Parameters, *, fresh: bool = False
+    ) -> Row | None:
         """Return the only row of a read by key: on the event loop, it takes microseconds."""
+        if fresh:
+            self._end_snapshot()
         rows = await self.fetch_few(sql, parameters)
         return rows[0] if rows else None
 
@@ -195,14 +210,16 @@ class SQLite:
                 self._apply(group)
             await loop.run_in_executor(self._commits, self._finish, group)
         except Exception as error:  # noqa: BLE001 - whatever it is, each caller must learn of it
-            self._roll_back()
             for pending in group:
-                pending.failure = error
+                pending.failure = _translated(error)
+            self._roll_back()
         for pending in group:
             _settle(pending)
 
     async def _begin(self) -> None:
         """Take the file's write lock, which a command-line tool may hold for a moment."""
+        if _identity(self._path) != self._identity:
+            raise _unavailable()
         until = time.monotonic() + self._busy_seconds
         while True:
             try:
@@ -257,20 +274,25 @@ class SQLite:
             raise _unavailable("not_executed" if full else "unknown") from error
 
     def _roll_back(self) -> None:
-        if self._writer.in_transaction:
-            try:
+        try:
+            if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            except sqlite3.Error:
-                # The connection is of no more use; SQLite undoes the rest when it is opened next.
-                self._writer.close()
+        except sqlite3.Error:
+            # The connection is of no more use; SQLite undoes the rest when it is opened next.
+            self._writer.close()
+            with suppress(sqlite3.Error):  # the next write tries again
                 self._writer = connect(self._path)
 
     # --- life
 
     async def check(self) -> None:
         """Return if the file can be read and has the schema of this program."""
-        row = await self.fetch_one("SELECT version_num FROM alembic_version", {})
-        if row is None or row["version_num"] != SCHEMA_VERSION:
+        try:
+            row = await self.fetch_one("SELECT version_num FROM alembic_version", {})
+        except sqlite3.OperationalError as error:
+            raise _unavailable() from error
+        current = row is not None and row["version_num"] == SCHEMA_VERSION
+        if not current or _identity(self._path) != self._identity:
             raise _unavailable()
 
     def refuse(self) -> None:
@@ -291,6 +313,15 @@ class SQLite:
         self._scans.shutdown()
         for connection in (*self._scanners, self._reader, self._writer):
             connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tell the file from another one of its name: what is written to a deleted one is lost."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _settle(pending: _Pending) -> None:

@@ -29,10 +29,16 @@ class Policy:
     def parse(cls, text: str) -> "Policy":
         """Read ``600/60s``. The limit is at least 1, the window from 0.001 s to a day."""
         match = re.fullmatch(r"([0-9]{1,12})/([0-9]+(?:\.[0-9]+)?)s", text)
-        policy = cls(int(match[1]), float(match[2])) if match else None
+        policy = cls(int(match[1]), _seconds(match[2])) if match else None
         if policy is None or policy.limit < 1 or not 0.001 <= policy.window_seconds <= 86_400:
             raise ValueError("a rate limit is written as requests/seconds, such as 600/60s")
         return policy
+
+
+def _seconds(text: str) -> float:
+    """Read seconds; whole ones are told as such, 60 and not 60.0."""
+    seconds = float(text)
+    return int(seconds) if seconds.is_integer() else seconds
 
 
 class Verdict(NamedTuple):

@@ -1,0 +1,74 @@
+"""``operator-api accounts``: make and list accounts."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from operator_api.cli.failures import of_problem
+from operator_api.cli.options import DEFAULT_ACCOUNT, Data, Database, Json, Place
+from operator_api.cli.output import print_json, print_table, tell
+from operator_api.contract.errors import ALREADY_EXISTS, Problem
+
+if TYPE_CHECKING:
+    from operator_api.server.app import Store
+
+app = typer.Typer(
+    help="Make and list accounts.\n\nA server on the same store learns of it at once."
+)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How the operator calls it.")],
+    data: Data = None,
+    database: Database = None,
+    json: Json = False,
+) -> None:
+    """Make an account.
+
+    It has a live and a test environment, whose data are apart.
+
+    Where there is no store yet, it makes one, with the account `default` beside this one.
+    """
+    from operator_api.cli.store import work_on
+    from operator_api.server import accounts
+
+    place = Place(data, database)
+
+    async def work(store: "Store") -> dict[str, Any]:
+        if name != DEFAULT_ACCOUNT:
+            await accounts.ensure_default(store.database)
+        try:
+            return await accounts.create_account(store.database, name)
+        except Problem as problem:
+            if problem.kind is not ALREADY_EXISTS:
+                raise
+            message = f"There is an account {name!r} already."
+            hint = f"Use it, or choose another name. All:\n{place.command('accounts', 'list')}"
+            raise of_problem(problem, message, hint) from problem
+
+    account = work_on(place, work, make=True)
+    if json:
+        print_json(account)
+        return
+    words = ("tokens", "create", "--account", name, "--name", "first", "--preset", "admin")
+    tell(f"Made the account {name!r}, {account['id']}. A token for it:\n{place.command(*words)}")
+
+
+@app.command("list")
+def list_accounts(data: Data = None, database: Database = None, json: Json = False) -> None:
+    """List all accounts, oldest first."""
+    from operator_api.cli.store import work_on
+    from operator_api.server import accounts
+
+    async def work(store: "Store") -> list[dict[str, Any]]:
+        return await accounts.list_accounts(store.database)
+
+    found = work_on(Place(data, database), work)
+    if json:
+        print_json({"data": found})
+        return
+    print_table(
+        ("ACCOUNT", "NAME", "CREATED"),
+        [(account["id"], account["name"], account["created_at"]) for account in found],
+    )

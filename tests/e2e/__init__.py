@@ -1,0 +1,1 @@
+"""Tests of the whole, over real sockets and through real failures."""
