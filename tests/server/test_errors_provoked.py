@@ -60,7 +60,7 @@ def test_each_example_gets_its_reason(stage: Stage, reason: str) -> None:
 
 
 def operation_of(request: httpx2.Request) -> Operation:
-    found = Router(OPERATIONS).find(request.url.path)
+    found = Router(OPERATIONS).find(request.url.path.split("/")[1:])
     assert found is not None
     return found[0].operations[request.method]
 

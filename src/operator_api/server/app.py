@@ -93,8 +93,9 @@ async def open_store(settings: Settings) -> Store:
     """Open the store of the settings; make it, or bring it up to date, if need be."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.database_path
+    current = is_current(path)
     keys = settings.secret_keys or _embedded_keys(settings.data / "secret.key", path)
-    if not is_current(path):
+    if not current:
         _migrate(path)
     database = SQLite(path, busy_seconds=settings.busy_seconds, max_waiting=settings.writes_waiting)
     installation = await load_installation(database, Keyring(keys))

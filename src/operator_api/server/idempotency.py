@@ -70,7 +70,9 @@ def key_of(tenant: int, key: str, method: str, path: str, body: Any, owner: str 
     """
     said = orjson.dumps([method, path, body], option=orjson.OPT_SORT_KEYS)
     return Key(
-        tenant, hashlib.sha256(f"{owner} {key}".encode()).digest(), hashlib.sha256(said).digest()
+        tenant,
+        hashlib.sha256((f"{owner} {key}" if owner else key).encode()).digest(),
+        hashlib.sha256(said).digest(),
     )
 
 

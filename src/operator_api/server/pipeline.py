@@ -48,7 +48,6 @@ from operator_api.server.reading import (
     Receive,
     Scope,
     Send,
-    drain,
     exchange_of,
     read_conditions,
     read_content,
@@ -125,7 +124,7 @@ class Pipeline:
             response = self._refuse(Problem(INTERNAL_ERROR), exchange)
         finally:
             self._running -= 1
-        await self._send(response, exchange, receive, send)
+        await self._send(response, exchange, send)
 
     async def tidy(self) -> None:
         """Delete what is kept no longer. To be called now and then."""
@@ -322,9 +321,7 @@ class Pipeline:
             problem.metadata["client_request_id"] = client_id
         return problem_response(problem, exchange.request_id, self._public_url, exchange.view)
 
-    async def _send(
-        self, response: Response, exchange: Exchange, receive: Receive, send: Send
-    ) -> None:
+    async def _send(self, response: Response, exchange: Exchange, send: Send) -> None:
         headers = [
             (b"x-request-id", (exchange.replay_of or exchange.request_id).encode()),
             (b"content-length", b"%d" % len(response.body)),
@@ -334,15 +331,10 @@ class Pipeline:
         if verdict is not None:
             value = format_rate_limit(verdict.remaining, verdict.reset_seconds)
             headers += (self._policy, (b"ratelimit", value.encode()))
-        closes = response.status == BODY_TOO_LARGE.status
-        if closes:
-            headers.append((b"connection", b"close"))
-        start = {"type": "http.response.start", "status": response.status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": response.body, "more_body": closes})
-        if closes:
-            await drain(receive)
-            await send({"type": "http.response.body", "body": b""})
+        if response.status == BODY_TOO_LARGE.status:
+            headers.append((b"connection", b"close"))  # what is left of the body is not read
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
 
 
 # --- pure steps ---

@@ -1,6 +1,5 @@
 """What is read of a request: its outer form, its conditions, and the bytes of its body."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
@@ -21,10 +20,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
-
-# How much of a refused body is still taken in, so that its sender reads the answer, not a reset.
-_DRAINED_BYTES = 8 * 1024 * 1024
-_DRAIN_SECONDS = 2.0
 
 
 class Disconnected(Exception):
@@ -145,17 +140,3 @@ def read_conditions(
 def _header_error(name: str, expected: str) -> FieldError:
     message = f"{name} must be {expected}."
     return FieldError("header", f"#/{name}", name, "invalid_format", message)
-
-
-async def drain(receive: Receive) -> None:
-    """Take in some more of a body that is too large: a reset would hide the answer."""
-    left = _DRAINED_BYTES
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
-    except TimeoutError:
-        return
