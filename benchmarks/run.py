@@ -26,7 +26,7 @@ from pathlib import Path
 import orjson
 
 SERVER_CORE, LOAD_CORE = "0", "1"
-CONNECTIONS = "32"
+CONNECTIONS = "64"
 UNLIMITED = "1000000000/60s"
 UNKNOWN_TOKEN = "op_test_3kOeuMbJ8YxY3SQWmIPSz32Yn7QwIg2buMBZvlxMZuL4GoaR5"  # noqa: S105 - it is nobody's
 TICKS = os.sysconf("SC_CLK_TCK")

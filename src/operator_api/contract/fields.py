@@ -7,6 +7,7 @@ the catalogue; ``validation.py`` makes the contract's field errors of them.
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, LiteralString
 
 from pydantic import (
@@ -136,8 +137,13 @@ def parse_timestamp(text: Any) -> datetime:
 
 def format_timestamp(microseconds: int) -> str:
     """Write microseconds since 1970 as RFC 3339 in UTC, always with six decimals."""
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    return f"{moment.isoformat(timespec='microseconds')}Z"
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def to_microseconds(moment: datetime) -> int:

@@ -29,6 +29,7 @@ READ_ONLY = frozenset(
     {"id", "created_at", "updated_at", "started_at", "closed_at", "revoked_at", "hint"}
 )
 _MISSING = object()
+_CONVERTIBLE = frozenset({errors.WRONG_TYPE.reason, errors.NOT_ALLOWED_VALUE.reason})
 
 
 def validate_body(model: type[Model], body: Mapping[str, Any]) -> Model:
@@ -36,17 +37,23 @@ def validate_body(model: type[Model], body: Mapping[str, Any]) -> Model:
     try:
         return model.__pydantic_validator__.validate_python(body)  # type: ignore[no-any-return] # pydantic types it as Any
     except ValidationError as raised:
-        invalid, dropped = _with_few_unknown(raised, model, body)
-        found = _field_errors(invalid, "body", model, body)
-        more = invalid.error_count() - len(found) + dropped
-        shown = [error for _, error in found] if more else _with_fixes(found, model, body)
-        raise invalid_fields(shown, more) from None
+        raise _refusal(raised, model, body) from None
+
+
+def _refusal(raised: ValidationError, model: type[BaseModel], body: Mapping[str, Any]) -> Problem:
+    invalid, dropped = _with_few_unknown(raised, model, body)
+    found = _field_errors(invalid, "body", model, body)
+    more = invalid.error_count() - len(found) + dropped
+    shown = [error for _, error in found] if more else _with_fixes(found, model, body)
+    return invalid_fields(shown, more)
 
 
 def _with_few_unknown(
     invalid: ValidationError, model: type[BaseModel], body: Mapping[str, Any]
 ) -> tuple[ValidationError, int]:
     """Leave all but the first unknown fields out: describing 100,000 would take a second."""
+    if len(body) <= MAX_ERRORS:
+        return invalid, 0
     known = field_names(model)
     unknown = [name for name in body if name not in known][MAX_ERRORS:]
     if not unknown:
@@ -83,8 +90,10 @@ def invalid_params(found: Sequence[FieldError]) -> Problem:
 
 
 def field_error(place: Place, path: Path, reason: str, **variables: str) -> FieldError:
-    """Make one field error, its message filled from the catalogue."""
-    path = tuple(step[:_LONGEST_NAME] if isinstance(step, str) else step for step in path)
+    """Make one field error, its message filled from the catalogue.
+
+    The names in the path are to be short: they are kept for the next time.
+    """
     return _field_error(place, path, reason, tuple(variables.items()))
 
 
@@ -166,6 +175,7 @@ def _translate(
 
 def _unknown_field(place: Place, path: Path, model: type[BaseModel]) -> FieldError:
     name = str(path[-1])
+    path = (*path[:-1], name[:_LONGEST_NAME])
     if place == "body" and name in READ_ONLY:
         return field_error(place, path, errors.READ_ONLY.reason)
     kind = "field" if place == "body" else "parameter"
@@ -240,18 +250,17 @@ def _is_under(target: Path, paths: list[Path]) -> bool:
 
 
 def _fix(path: Path, error: FieldError, body: Mapping[str, Any]) -> dict[str, Any] | None:
-    at = _pointer(path)
     if error.reason == errors.READ_ONLY.reason:
-        return {"op": "remove", "path": at}
+        return {"op": "remove", "path": _pointer(path)}
     if error.reason == errors.UNKNOWN_FIELD.reason:
-        meant = error.did_you_mean
+        at, meant = _pointer(path), error.did_you_mean
         if meant and meant not in body:
             return {"op": "move", "from": at, "path": _pointer((*path[:-1], meant))}
         return {"op": "remove", "path": at} if len(at) <= _LONGEST_NAME else None
-    if error.reason in {errors.WRONG_TYPE.reason, errors.NOT_ALLOWED_VALUE.reason}:
+    if error.reason in _CONVERTIBLE:
         value = _converted(_at(path, body))
         if value is not _MISSING:
-            return {"op": "replace", "path": at, "value": value}
+            return {"op": "replace", "path": _pointer(path), "value": value}
     return None
 
 

@@ -96,10 +96,11 @@ class Authenticator:
     def __init__(self, database: Database, pepper: bytes) -> None:
         self._database = database
         self._keyed = hmac.new(pepper, digestmod="sha256")
-        self._seen: dict[bytes, tuple[Token, int]] = {}
+        self._seen: dict[str, Token] = {}
+        self._seen_since = 0
 
     def digest(self, token: str) -> bytes:
-        """Return what is kept of a token, in the store and in memory."""
+        """Return what the store keeps of a token."""
         keyed = self._keyed.copy()
         keyed.update(token.encode())
         return keyed.digest()
@@ -113,15 +114,12 @@ class Authenticator:
         if authorization is None:
             raise Problem(MISSING_TOKEN, headers=[_CHALLENGE])
         now = time.monotonic_ns()
-        digest = self.digest(authorization)
-        seen = self._seen.get(digest)
-        if seen is not None and now - seen[1] < _CACHE_NANOSECONDS:
-            token = seen[0]
-        else:
-            token = await self._find(_read(authorization))
-            if len(self._seen) >= _CACHE_SIZE:
-                self._seen.clear()
-            self._seen[digest] = (token, now)
+        if now - self._seen_since > _CACHE_NANOSECONDS or len(self._seen) >= _CACHE_SIZE:
+            self._seen.clear()
+            self._seen_since = now
+        token = self._seen.get(authorization)
+        if token is None:
+            token = self._seen[authorization] = await self._find(_read(authorization))
         _require_active(token)
         return token
 

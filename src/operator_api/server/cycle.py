@@ -31,6 +31,30 @@ if TYPE_CHECKING:
     )
 
 
+class Outgoing:
+    """The answers of one turn of the event loop, written together when it ends.
+
+    A reader that waits is woken by the first of them, and the others find it awake: waking it costs
+    the server as much as a whole answer.
+    """
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[asyncio.Transport, bytes]] = []
+
+    def write(self, transport: asyncio.Transport, answer: bytes) -> None:
+        """Write the answer at the end of the turn."""
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._answers.append((transport, answer))
+
+    def flush(self) -> None:
+        """Write now what waits, in its order."""
+        answers, self._answers = self._answers, []
+        for transport, answer in answers:
+            if not transport.is_closing():
+                transport.write(answer)
+
+
 class Cycle(RequestResponseCycle):
     """One request with its answer. At its end it calls ``answered`` with ``keep_alive``."""
 
@@ -40,6 +64,7 @@ class Cycle(RequestResponseCycle):
         scope: Any,
         public_url: str,
         answered: Callable[..., None],
+        outgoing: Outgoing,
         *,
         keep_alive: bool,
     ) -> None:
@@ -56,6 +81,7 @@ class Cycle(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=answered,
         )
+        self._outgoing = outgoing
         self._start: HTTPResponseStartEvent | None = None
         self._failure: Problem | None = None
         self._public_url = public_url
@@ -108,7 +134,11 @@ class Cycle(RequestResponseCycle):
             if self.expected_content_length < 0 or (self.expected_content_length and not more):
                 raise RuntimeError("The answer's body is not as long as its Content-Length.")
         self.response_started = True
-        self.transport.write(head + body)
+        if more or not self.keep_alive:
+            self._outgoing.flush()
+            self.transport.write(head + body)
+        else:
+            self._outgoing.write(self.transport, head + body)
         if not more:
             self.response_complete = True
             self.message_event.set()
@@ -131,7 +161,7 @@ class Cycle(RequestResponseCycle):
             headers.append((b"transfer-encoding", b"chunked"))
         lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n"
         # As many lines as headers: so no value holds a line end, and with it a header of its own.
-        if len(lines.splitlines()) != len(headers) or b"\0" in lines:
+        if not lines.count(b"\r") == lines.count(b"\n") == len(headers) or b"\0" in lines:
             raise RuntimeError("A header of the answer holds a line end or NUL.")
         return STATUS_LINE[status] + lines + b"\r\n"
 

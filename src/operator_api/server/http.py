@@ -29,7 +29,7 @@ from operator_api.contract.errors import (
     SHUTTING_DOWN,
     Problem,
 )
-from operator_api.server.cycle import Cycle, refusing
+from operator_api.server.cycle import Cycle, Outgoing, refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,7 @@ class Edge(ServerState):
         self.receive_seconds = receive_seconds
         self.keep_alive_seconds = keep_alive_seconds
         self.draining = False
+        self.outgoing = Outgoing()
 
     def sweep(self) -> None:
         """End what has had its time: one clock for all, so that a request sets no timer."""
@@ -160,6 +161,7 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always lets go
         """Answer also a caller that has closed its own side only; True keeps ours open."""
+        self.server_state.outgoing.flush()
         if self.stage in ("head", "body"):
             self.refuse(Problem(MALFORMED_REQUEST))
             self.stage = "idle"  # nothing more can come, so there is nothing to linger for
@@ -247,8 +249,9 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, scope: Any, app: "ASGI3Application", *, keep_alive: bool) -> None:
         """Run the application on a request as soon as those before it are answered."""
+        edge = self.server_state
         cycle = self.cycle = Cycle(
-            self, scope, self.server_state.public_url, self.answered, keep_alive=keep_alive
+            self, scope, edge.public_url, self.answered, edge.outgoing, keep_alive=keep_alive
         )
         self._open.append((cycle, app))
         if len(self._open) == 1:
@@ -331,6 +334,7 @@ class Connection(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close; but where more may come in, only our side at first."""
+        self.server_state.outgoing.flush()
         if self.stage == "idle" and not self.flow.read_paused:
             self.transport.close()
             self._expire_in(self.server_state.keep_alive_seconds)

@@ -174,12 +174,9 @@ class Pipeline:
 
     def _shed(self, exchange: Exchange) -> None:
         """Refuse at once what would only wait: 503."""
-        if exchange.path in self._probes:
-            return
-        if self.refusing:
-            raise Problem(SHUTTING_DOWN)
-        if self._running > self._bounds.requests_at_once:
-            raise Problem(OVERLOADED)
+        overloaded = self._running > self._bounds.requests_at_once
+        if (overloaded or self.refusing) and exchange.path not in self._probes:
+            raise Problem(SHUTTING_DOWN if self.refusing else OVERLOADED)
 
     async def _find(self, exchange: Exchange) -> tuple[Route, Mapping[str, str]]:
         """Find the path: 404, with the path that was most likely meant."""

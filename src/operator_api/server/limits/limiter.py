@@ -65,17 +65,18 @@ def decide(policy: Policy, now: int, arrival: int, cost: int) -> tuple[Verdict, 
 
     ``arrival`` is the key's stored number; 0 where there is none.
     """
-    window = policy.window
-    present = now * policy.limit
-    burst = policy.limit * window
-    before = max(arrival, present)
-    after = before + cost * window
+    window, limit = policy.window, policy.limit
+    present = now * limit
+    used = arrival - present if arrival > present else 0
     # Without a cost, the question is whether one more would pass.
-    excess = before + max(cost, 1) * window - present - burst
-    if excess > 0:
-        after = before
-    remaining = (burst - (after - present)) // window
-    per_second = policy.limit * NANOSECONDS
-    reset = -(-(after - present) // per_second)
-    retry_after = -(-excess // per_second) if excess > 0 else 0
-    return Verdict(excess <= 0, remaining, max(reset, 1), retry_after), after
+    excess = used + (cost or 1) * window - limit * window
+    if excess <= 0:
+        used += cost * window
+    per_second = limit * NANOSECONDS
+    verdict = Verdict(
+        allowed=excess <= 0,
+        remaining=limit - -(-used // window),
+        reset_seconds=-(-used // per_second) or 1,
+        retry_after=-(-excess // per_second) if excess > 0 else 0,
+    )
+    return verdict, present + used
