@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from operator_api.contract.errors import Outcome, Problem
 from operator_api.server.database import Statement, Write
-from operator_api.server.database.sqlite import SQLite, connect
+from operator_api.server.database.sqlite import SQLite, connect, require_durable
 from tests.stores import FILE, query, write_lock
 
 SCHEMA = """
@@ -42,6 +42,7 @@ def rename(name: str) -> Statement:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    (tmp_path / FILE).touch()
     connection = connect(tmp_path / FILE)
     connection.executescript(SCHEMA)
     connection.close()
@@ -116,8 +117,15 @@ def test_every_connection_is_durable(folder: Path) -> None:
 
 
 def test_a_file_that_cannot_be_durable_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="cannot be made durable: journal='memory'"):
-        connect(Path(":memory:"))
+    memory = closing(sqlite3.connect(":memory:"))
+    with memory as store, pytest.raises(OSError, match="made durable: journal='memory'"):
+        require_durable(store, Path(":memory:"))
+
+
+def test_a_file_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        connect(tmp_path / FILE)
+    assert not (tmp_path / FILE).exists()
 
 
 def test_a_reader_cannot_write(folder: Path) -> None:
@@ -394,9 +402,9 @@ async def test_close_does_not_wait_for_a_lock(folder: Path) -> None:
     with write_lock(folder):
         write = asyncio.ensure_future(engine.write([note("a")]))
         await turn()
-        closing = asyncio.ensure_future(engine.close())
+        close = asyncio.ensure_future(engine.close())
         await assert_unavailable(write, reason="shutting_down")
-        await closing
+        await close
 
 
 def files(folder: Path) -> list[str]:

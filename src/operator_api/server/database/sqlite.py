@@ -72,18 +72,23 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         timeout=_OPENING_SECONDS,
     )
     connection.row_factory = sqlite3.Row
-    (journal,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-    connection.execute("PRAGMA synchronous=FULL")
-    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-    if (journal, synchronous) != ("wal", 2):
-        problem = f"cannot be made durable: {journal=}, {synchronous=}"
-        raise OSError(errno.ENOTSUP, problem, str(path))
+    require_durable(connection, path)
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cache_size=-32768")
     if read_only:
         connection.execute("PRAGMA query_only=ON")
     connection.execute("PRAGMA busy_timeout=0")  # from now on, nothing may stop the event loop
     return connection
+
+
+def require_durable(connection: sqlite3.Connection, path: Path) -> None:
+    """Make each commit wait for the disk; raise OSError where the file does not allow it."""
+    (journal,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    connection.execute("PRAGMA synchronous=FULL")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if (journal, synchronous) != ("wal", 2):
+        problem = f"cannot be made durable: {journal=}, {synchronous=}"
+        raise OSError(errno.ENOTSUP, problem, str(path))
 
 
 def is_current(path: Path) -> bool:
