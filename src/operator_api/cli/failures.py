@@ -97,13 +97,12 @@ def of_problem(problem: Problem, message: str | None = None, hint: str | None = 
     """
     kind = problem.kind
     field = CATALOGUE[problem.errors[0].reason] if problem.errors else kind
-    unknown = problem.outcome == "unknown"
     return Failure(
         kind.status,
         kind.reason,
         message or problem.message,
         hint or field.hint,
-        action="check_outcome" if unknown else kind.action,
+        action=problem.action,
         outcome=problem.outcome,
         errors=problem.errors,
         metadata=problem.metadata,

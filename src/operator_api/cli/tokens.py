@@ -22,8 +22,6 @@ from operator_api.cli.output import print_json, print_table, tell
 from operator_api.contract.scopes import PRESETS, Environment, Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from operator_api.server.app import Store
     from operator_api.server.auth import Token
 
@@ -158,15 +156,8 @@ def rotate(
     The new one has the same name, scopes and lifetime; its secret is shown this once.
     """
     body = {} if overlap is None else {"overlap_seconds": overlap}
-
     place = Place(data, database)
-
-    async def work(store: "Store") -> Any:
-        operator = await _operator_beside(store, place, token_id, account, environment)
-        ids = {"token_id": token_id}
-        return await store.perform("tokens.rotate", operator, ids=ids, body=body)
-
-    token = _work_on_token(token_id, place, work)
+    token = _perform("tokens.rotate", token_id, place, account, environment, body)
     if json:
         print_json(token)
         return
@@ -188,19 +179,22 @@ def revoke(
     A server that runs on the store refuses it within 2 seconds.
     """
     place = Place(data, database)
-
-    async def work(store: "Store") -> Any:
-        operator = await _operator_beside(store, place, token_id, account, environment)
-        return await store.perform("tokens.revoke", operator, ids={"token_id": token_id})
-
-    revoked = _work_on_token(token_id, place, work)
+    revoked = _perform("tokens.revoke", token_id, place, account, environment)
     if json:
         print_json(revoked)
         return
     tell(f"Revoked {token_id}. Servers that run refuse it within 2 seconds.")
 
 
-def _work_on_token(token_id: str, place: Place, work: "Callable[[Store], Awaitable[Any]]") -> Any:
+def _perform(
+    operation: str,
+    token_id: str,
+    place: Place,
+    account: str | None,
+    environment: Environment | None,
+    body: dict[str, Any] | None = None,
+) -> Any:
+    """Do what an operation does with one token, wherever it is, and return its answer."""
     if not token_id.startswith("tok_"):
         secret = token_id.startswith("op_")
         # What is no id is not told back: it may be a secret, misspelled.
@@ -211,6 +205,10 @@ def _work_on_token(token_id: str, place: Place, work: "Callable[[Store], Awaitab
             f"{place.command('tokens', 'list')}",
         )
     from operator_api.cli.store import work_on
+
+    async def work(store: "Store") -> Any:
+        operator = await _operator_beside(store, place, token_id, account, environment)
+        return await store.perform(operation, operator, ids={"token_id": token_id}, body=body)
 
     return work_on(place, work)
 

@@ -149,6 +149,11 @@ class Problem(Exception):
         self.outcome: Outcome = outcome or kind.outcome
 
     @property
+    def action(self) -> Action:
+        """What to do: the row's advice, unless the write may have happened."""
+        return "check_outcome" if self.outcome == "unknown" else self.kind.action
+
+    @property
     def message(self) -> str:
         """One sentence for people."""
         return message_of(self.kind, self.metadata, self.errors)

@@ -6,6 +6,7 @@ the client, and both say the same.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -147,19 +148,14 @@ def _field_errors(
     details = invalid.errors(include_url=False, include_input=False)
     if len(details) > 1:
         position: dict[str | int, int] = {name: index for index, name in enumerate(sent)}
-        details.sort(key=lambda detail: position.get(_path(detail)[0], len(position)))
+        details.sort(key=lambda detail: position.get(detail["loc"][0], len(position)))
     return [_translate(detail, place, model, sent) for detail in details[:MAX_ERRORS]]
-
-
-def _path(detail: ErrorDetails) -> Path:
-    """Say where the error is; a rule of the whole body names the field itself, as ``at``."""
-    return detail["loc"] or (detail["ctx"]["at"],)
 
 
 def _translate(
     detail: ErrorDetails, place: Place, model: type[BaseModel], sent: Mapping[str, Any]
 ) -> tuple[Path, FieldError]:
-    path = _path(detail)
+    path: Path = detail["loc"]
     context: dict[str, Any] = detail.get("ctx", {})
     name = detail["type"]
     if name == "extra_forbidden":
@@ -187,17 +183,12 @@ def _unknown_field(place: Place, path: Path, model: type[BaseModel]) -> FieldErr
 def _suggesting(error: FieldError, meant: str | None) -> FieldError:
     if meant is None:
         return error
-    return _replace(error, did_you_mean=meant, message=f"{error.message} Did you mean {meant}?")
+    return replace(error, did_you_mean=meant, message=f"{error.message} Did you mean {meant}?")
 
 
 @lru_cache(maxsize=1024)
 def _near_field(name: str, model: type[BaseModel]) -> str | None:
     return nearest(name, field_names(model))
-
-
-def _replace(error: FieldError, **changes: Any) -> FieldError:
-    values = {name: getattr(error, name) for name in FieldError.__slots__}
-    return FieldError(**{**values, **changes})
 
 
 # --- fixes: operations on the sent body that invent nothing ---
@@ -223,7 +214,7 @@ def _with_fixes(
         left = _errors_after(fixes, model, body)
     supplied = {_target(path, fix) for path, fix in fixes.items() if fix["op"] == "move"}
     errors_now = [
-        _replace(error, fix=fixes.get(path))
+        replace(error, fix=fixes.get(path))
         for path, error in found
         if not (error.reason == errors.REQUIRED.reason and path in supplied)
     ]
@@ -288,7 +279,7 @@ def _errors_after(
     try:
         model.__pydantic_validator__.validate_python(mended)
     except ValidationError as invalid:
-        return [_path(detail) for detail in invalid.errors(include_url=False, include_input=False)]
+        return [detail["loc"] for detail in invalid.errors(include_url=False, include_input=False)]
     return []
 
 

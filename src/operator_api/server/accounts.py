@@ -61,17 +61,15 @@ async def create_account(database: Database, name: str) -> dict[str, Any]:
     return _as_json({**account, "created_at": account["now"]})
 
 
-async def ensure_default(database: Database) -> bool:
-    """Create the account ``default`` on a store that has none, and say whether it was this call."""
+async def ensure_default(database: Database) -> None:
+    """Create the account ``default`` on a store that has none."""
     if await list_accounts(database):
-        return False
+        return
     try:
         await create_account(database, DEFAULT)
     except Problem as problem:
-        if problem.kind is not ALREADY_EXISTS:
+        if problem.kind is not ALREADY_EXISTS:  # another process was first
             raise
-        return False  # another process was first
-    return True
 
 
 async def operator_token(database: Database, name: str, environment: Environment) -> Token:
@@ -79,11 +77,10 @@ async def operator_token(database: Database, name: str, environment: Environment
 
     It is no stored token, and has no secret.
     """
-    # A scan sees what another process has just committed; a read by key may be a moment behind.
-    rows = await database.scan(_FIND_TENANT, {"name": name, "environment": environment})
-    if not rows:
+    parameters = {"name": name, "environment": environment}
+    row = await database.fetch_one(_FIND_TENANT, parameters, fresh=True)
+    if row is None:
         raise not_found("account")
-    (row,) = rows
     return Token(
         id="operator",
         name="operator",

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from operator_api.contract.errors import Problem
+from operator_api.contract.errors import RETRYABLE_ACTIONS, Problem
 from operator_api.contract.headers import JSON, MARKDOWN, PROBLEM_JSON
 from operator_api.server.exchange import Header, Response, View
 
@@ -47,8 +47,7 @@ def problem_response(
 
 def error_object(problem: Problem, request_id: str, public_url: str) -> dict[str, Any]:
     """Return the members of ``error``: all of them, always, in this order."""
-    kind = problem.kind
-    unknown = problem.outcome == "unknown"
+    kind, action = problem.kind, problem.action
     return {
         "code": kind.status,
         "message": problem.message,
@@ -60,8 +59,8 @@ def error_object(problem: Problem, request_id: str, public_url: str) -> dict[str
         "log_url": f"{public_url}/console/requests/{request_id}",
         "outcome": problem.outcome,
         "retry": {
-            "retryable": kind.retryable and not unknown,
-            "action": "check_outcome" if unknown else kind.action,
+            "retryable": action in RETRYABLE_ACTIONS,
+            "action": action,
             "after_seconds": problem.after_seconds,
         },
         "errors": [error.as_json() for error in problem.errors],
