@@ -1,0 +1,1 @@
+"""Calls the API: build a request, judge the answer, retry as the policy says."""
