@@ -6,7 +6,7 @@
     serve.py, tokens.py, accounts.py, explain.py    one file for each group of commands
     store.py      opens a store for a command, and says why it cannot; the server is imported here
     options.py    what several commands take
-    output.py, failures.py    what is printed: for people, and for programs with ``--json``
+    output.py, problems.py    what is printed: for people, and for programs with ``--json``
 
 What works without the server's packages (``explain``, ``version``) must not import them, and what
 does not need them starts faster: every import of the server is inside the command that needs it.

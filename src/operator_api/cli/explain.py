@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from operator_api.cli.failures import PROGRAM, Failure, usage
+from operator_api.cli.problems import PROGRAM, Failure, usage
 from operator_api.cli.options import Json
 from operator_api.cli.output import print_json, print_markdown, print_table, tell
 from operator_api.contract.errors import CATALOGUE, ErrorKind

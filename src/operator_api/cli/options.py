@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from operator_api.cli.failures import PROGRAM, usage
+from operator_api.cli.problems import PROGRAM, usage
 from operator_api.contract.scopes import PRESETS, SCOPES, Environment, Preset
 from operator_api.contract.suggest import nearest
 

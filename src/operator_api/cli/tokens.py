@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from operator_api.cli.failures import Failure, usage
+from operator_api.cli.problems import Failure, usage
 from operator_api.cli.options import (
     DEFAULT_ACCOUNT,
     AccountName,
