@@ -34,12 +34,14 @@ class Options(TypedDict, total=False):
 
 
 class WriteOptions(Options, total=False):
-    """``idempotency_key``: the same key and body are done at most once. One is made if need be.
-
-    ``if_match``: entity tags that the record must still have, where the operation takes them.
-    """
+    """``idempotency_key``: the same key and body are done at most once. One is made if need be."""
 
     idempotency_key: str
+
+
+class ChangeOptions(WriteOptions, total=False):
+    """``if_match``: entity tags, of which the record must still have one; or ``*``."""
+
     if_match: str
 
 
@@ -47,14 +49,15 @@ class WriteOptions(Options, total=False):
 class Call(Generic[T_co]):
     """One call of an operation of the table, by its name; T_co is the answer's model.
 
-    ``ids`` are the path's variables, ``params`` the query's, ``body`` the fields that were given.
+    ``ids`` are the path's variables, ``params`` the query's, ``body`` the fields that were given,
+    and ``options`` those of the TypedDict that the method's signature names.
     """
 
     operation: str
     ids: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
-    options: WriteOptions = field(default_factory=WriteOptions)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def given(**arguments: Any) -> dict[str, Any]:

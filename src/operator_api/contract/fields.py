@@ -8,9 +8,10 @@ the catalogue; ``validation.py`` makes the contract's field errors of them.
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, LiteralString
+from typing import Annotated, Any, LiteralString, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -18,6 +19,8 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError, core_schema
+
+Values = TypeVar("Values")
 
 # Control characters: C0, DEL and C1. Text of several lines keeps tab and line ends.
 _CONTROL = r"\u0000-\u001f\u007f-\u009f"
@@ -151,15 +154,42 @@ def to_microseconds(moment: datetime) -> int:
     return (moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
 
 
+_WRITTEN = PlainSerializer(
+    lambda moment: format_timestamp(to_microseconds(moment)), return_type=str
+)
+_DATE_TIME = {"type": "string", "format": "date-time"}
+
 Timestamp = Annotated[
     datetime,
     BeforeValidator(parse_timestamp),
-    PlainSerializer(lambda moment: format_timestamp(to_microseconds(moment)), return_type=str),
-    WithJsonSchema(
-        {"type": "string", "format": "date-time", "pattern": TIMESTAMP_PATTERN}, mode="validation"
-    ),
-    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+    _WRITTEN,
+    WithJsonSchema({**_DATE_TIME, "pattern": TIMESTAMP_PATTERN}, mode="validation"),
+    WithJsonSchema(_DATE_TIME, mode="serialization"),
 ]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is outside of what can be kept") from None
+
+
+class _AsKnown:
+    """In the schema, only the values that are known: the first choice of the union."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.UnionSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        known, _any_text = schema["choices"]
+        assert isinstance(known, dict)
+        return handler(known)
+
+
+# Of answers. The schema says what the server gives: RFC 3339 in UTC, and the values that there are.
+# A client that is older than its server takes other forms of a time and other values as well.
+Moment = Annotated[datetime, AfterValidator(_in_utc), _WRITTEN, WithJsonSchema(_DATE_TIME)]
+Known = Annotated[Values | str, _AsKnown()]
 
 
 class IdOf:

@@ -23,8 +23,10 @@ from operator_api.contract.fields import (
     AccountId,
     ConversationId,
     Email,
+    Known,
     MessageId,
     MessageText,
+    Moment,
     Name,
     Phone,
     TagName,
@@ -54,7 +56,7 @@ class RequestBody(BaseModel):
 
 
 class Resource(BaseModel):
-    """What the server answers. Readers accept members they do not know."""
+    """What the server answers. Readers accept members and values that they do not know."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -76,8 +78,8 @@ class User(Resource):
     email: str
     phone: str | None
     tags: list[str]
-    created_at: Timestamp
-    updated_at: Timestamp
+    created_at: Moment
+    updated_at: Moment
 
 
 class UserCreate(RequestBody):
@@ -110,11 +112,11 @@ class Conversation(Resource):
 
     id: ConversationId
     user_id: UserId
-    channel: Channel
-    status: ConversationStatus
+    channel: Known[Channel]
+    status: Known[ConversationStatus]
     assignee: str | None
-    started_at: Timestamp
-    closed_at: Timestamp | None
+    started_at: Moment
+    closed_at: Moment | None
 
 
 class ConversationCreate(RequestBody):
@@ -138,8 +140,8 @@ class Message(Resource):
     id: MessageId
     conversation_id: ConversationId
     message: str
-    type: MessageType
-    created_at: Timestamp
+    type: Known[MessageType]
+    created_at: Moment
 
 
 class MessageCreate(RequestBody):
@@ -158,7 +160,7 @@ class Tag(Resource):
 
     user_id: UserId
     tag: str
-    created_at: Timestamp
+    created_at: Moment
 
 
 class TagCount(Resource):
@@ -183,13 +185,13 @@ class Token(Resource):
 
     id: TokenId
     name: str
-    environment: Environment
+    environment: Known[Environment]
     scopes: list[str]
     hint: str
-    status: TokenStatus
-    created_at: Timestamp
-    expires_at: Timestamp | None
-    revoked_at: Timestamp | None
+    status: Known[TokenStatus]
+    created_at: Moment
+    expires_at: Moment | None
+    revoked_at: Moment | None
 
 
 class NewToken(Token):
@@ -202,7 +204,7 @@ class RotatedToken(NewToken):
     """The successor of a token, with when the old one ends."""
 
     replaces: TokenId
-    replaced_expires_at: Timestamp
+    replaced_expires_at: Moment
 
 
 def _not_given() -> Any:
@@ -275,11 +277,11 @@ class Me(Resource):
     """Who the caller is, and what it may do."""
 
     account: Account
-    environment: Environment
+    environment: Known[Environment]
     token_id: TokenId
     token_name: str
     scopes: list[str]
-    expires_at: Timestamp | None
+    expires_at: Moment | None
     limits: Limits
 
 
@@ -290,14 +292,14 @@ class RetryAdvice(Resource):
     """Whether the same request may succeed later, and what to do."""
 
     retryable: bool
-    action: Action
+    action: Known[Action]
     after_seconds: int | None
 
 
 class FieldErrorInfo(Resource):
     """One wrong part of a request. ``fix`` is an RFC 6902 operation on the sent body."""
 
-    place: Place = Field(alias="in")
+    place: Known[Place] = Field(alias="in")
     pointer: str
     field: str
     reason: str
@@ -311,13 +313,13 @@ class ErrorInfo(Resource):
 
     code: int
     message: str
-    type: ErrorType
+    type: Known[ErrorType]
     reason: str
     hint: str
     request_id: str
     doc_url: str
     log_url: str
-    outcome: Outcome
+    outcome: Known[Outcome]
     retry: RetryAdvice
     errors: list[FieldErrorInfo]
     metadata: dict[str, Any]
@@ -344,14 +346,14 @@ class CatalogueEntry(Resource):
 
     reason: str
     status: int
-    type: ErrorType
+    type: Known[ErrorType]
     title: str
     message: str
     hint: str
     causes: list[str]
     fix: str
     retry: RetryAdvice
-    outcome: Outcome
+    outcome: Known[Outcome]
     of_field: bool
     related: list[str]
     doc_url: str
@@ -373,13 +375,13 @@ class Deleted(Resource):
 class Live(Resource):
     """The process answers."""
 
-    status: Literal["ok"]
+    status: Known[Literal["ok"]]
 
 
 class Ready(Resource):
     """Whether the process can do its work, part by part."""
 
-    status: Literal["ready", "unavailable"]
+    status: Known[Literal["ready", "unavailable"]]
     checks: dict[str, str]
 
 
