@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from operator_api.cli.problems import of_problem
 from operator_api.cli.options import DEFAULT_ACCOUNT, Data, Database, Json, Place
 from operator_api.cli.output import print_json, print_table, tell
+from operator_api.cli.problems import of_problem
 from operator_api.contract.errors import ALREADY_EXISTS, Problem
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from operator_api.cli.problems import PROGRAM, Failure, usage
 from operator_api.cli.options import Json
 from operator_api.cli.output import print_json, print_markdown, print_table, tell
+from operator_api.cli.problems import PROGRAM, Failure, usage
 from operator_api.contract.errors import CATALOGUE, ErrorKind
 from operator_api.contract.pages import entry, markdown
 from operator_api.contract.suggest import nearest

@@ -10,9 +10,9 @@ import typer
 from operator_api import __version__
 from operator_api.cli import accounts, tokens
 from operator_api.cli.explain import explain
-from operator_api.cli.problems import PROGRAM, Failure, of_arguments, of_missing_package
 from operator_api.cli.options import Json, Place
 from operator_api.cli.output import print_json
+from operator_api.cli.problems import PROGRAM, Failure, of_arguments, of_missing_package
 from operator_api.cli.serve import serve
 
 # Tracebacks are Python's own: Typer's show the values of variables, and tokens are among them.

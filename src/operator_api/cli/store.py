@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from operator_api.cli.problems import PROGRAM, Failure, of_problem, usage
 from operator_api.cli.options import Place
 from operator_api.cli.output import tell
+from operator_api.cli.problems import PROGRAM, Failure, of_problem, usage
 from operator_api.contract.errors import RESOURCE_NOT_FOUND, STORE_UNAVAILABLE, Problem
 from operator_api.contract.scopes import Environment
 from operator_api.contract.suggest import nearest

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from operator_api.cli.problems import Failure, usage
 from operator_api.cli.options import (
     DEFAULT_ACCOUNT,
     AccountName,
@@ -19,6 +18,7 @@ from operator_api.cli.options import (
     power,
 )
 from operator_api.cli.output import print_json, print_table, tell
+from operator_api.cli.problems import Failure, usage
 from operator_api.contract.scopes import PRESETS, Environment, Preset
 
 if TYPE_CHECKING:
