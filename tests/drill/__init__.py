@@ -1,0 +1,1 @@
+"""Tests of the drill: the faults, the plans, and the server that misbehaves."""
