@@ -1,4 +1,4 @@
-"""How an answer is written, whatever the application makes of it."""
+"""How an answer is written, whatever makes it: here, ASGI applications beside the pipeline."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ import httpx2
 import pytest
 import uvicorn
 
+from operator_api.server.asgi import mounted
 from operator_api.server.http import Connection, Edge
 from tests.errors import assert_error
 from tests.wire import Wire
@@ -25,8 +26,9 @@ async def serving(*answers: list[dict[str, Any]]) -> AsyncIterator[tuple[str, in
         for message in left.pop(0):
             await send(message)
 
+    respond = mounted(application, scheme="http", body_bytes=1000)
     config = uvicorn.Config(
-        application, http=Connection, ws="none", interface="asgi3", log_config=None
+        respond, http=Connection, ws="none", interface="asgi3", proxy_headers=False, log_config=None
     )
     config.load()
     edge = Edge(public_url="http://x", receive_seconds=5, keep_alive_seconds=5)

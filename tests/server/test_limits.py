@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -306,3 +307,19 @@ def test_the_headers_are_whole_numbers(window: float) -> None:
     # draft-ietf-httpapi-ratelimit-headers: q, w, r and t are integers of structured fields.
     assert format_rate_limit_policy(7, window) == f'"default";q=7;w={int(window)}'
     assert format_rate_limit(5, 9) == '"default";r=5;t=9'
+
+
+@pytest.mark.parametrize(("trusted", "apart"), [("127.0.0.1", True), ("10.0.0.1", False)])
+def test_addresses_are_told_apart_behind_a_proxy_that_is_trusted(
+    tmp_path: Path, trusted: str, apart: bool
+) -> None:
+    variables = {
+        "OPERATOR_TRUSTED_PROXIES": trusted,
+        "OPERATOR_FAILED_AUTHENTICATION_LIMIT": "1/60s",
+    }
+    with running(tmp_path, **variables) as server, server.client("op_test_nonsense") as stranger:
+        statuses = [
+            stranger.get("/v1/me", headers={"X-Forwarded-For": f"1.1.1.1, {address}"}).status_code
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")
+        ]
+    assert statuses == [401, 401 if apart else 429, 429]

@@ -1,34 +1,29 @@
-"""One request with its answer, as an ASGI application sees it.
+"""One request with its answer: what the edge and whoever makes the answer have to do together.
 
-What this changes of uvicorn's: head and body of an answer go out in one write, which is one system
-call and wakes its reader once; a request that will never be complete raises; whatever fails, the
-answer is under the error contract.
+What this does otherwise than uvicorn: there is no ASGI in between; an answer is whole before any of
+it is written, so that head and body go out in one write, which is one system call and wakes its
+reader once; a request that will never be complete raises; whatever fails, the answer is under the
+error contract.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from operator_api.contract.errors import INTERNAL_ERROR, Problem
-from operator_api.server.ids import new_id
+from operator_api.contract.errors import BODY_TOO_LARGE, INTERNAL_ERROR, Problem
+from operator_api.server.exchange import Disconnected, Exchange, Incoming, Respond, Response
 from operator_api.server.render import problem_response
 
 if TYPE_CHECKING:
-    from uvicorn._types import (
-        ASGI3Application,
-        ASGIReceiveCallable,
-        ASGIReceiveEvent,
-        ASGISendCallable,
-        ASGISendEvent,
-        HTTPResponseStartEvent,
-        Scope,
-    )
+    from operator_api.server.http import Connection
+
+_WITHOUT_BODY = frozenset({204, 304})
+
+log = logging.getLogger("operator_api.server")
 
 
 class Outgoing:
@@ -55,138 +50,153 @@ class Outgoing:
                 transport.write(answer)
 
 
-class Cycle(RequestResponseCycle):
-    """One request with its answer. At its end it calls ``answered`` with ``keep_alive``."""
+class Cycle:
+    """One request with its answer, which ``respond`` makes. It is the request's ``Incoming``.
+
+    ``keep_alive`` says whether another request may follow, ``complete`` whether the body has
+    arrived as a whole, ``room`` how much of it is taken in before reading pauses.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_expects_continue",
+        "_failure",
+        "_respond",
+        "_waiter",
+        "answered",
+        "body",
+        "complete",
+        "disconnected",
+        "keep_alive",
+        "room",
+        "task",
+    )
 
     def __init__(
         self,
-        connection: HttpToolsProtocol,
-        scope: Any,
-        public_url: str,
-        answered: Callable[..., None],
-        outgoing: Outgoing,
+        connection: "Connection",
+        exchange: Exchange,
+        respond: Respond,
         *,
         keep_alive: bool,
     ) -> None:
-        super().__init__(
-            scope=scope,
-            transport=connection.transport,
-            flow=connection.flow,
-            logger=connection.logger,
-            access_logger=connection.access_logger,
-            access_log=False,
-            default_headers=connection.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=connection.expect_100_continue,
-            keep_alive=keep_alive,
-            on_response=answered,
-        )
-        self._outgoing = outgoing
-        self._start: HTTPResponseStartEvent | None = None
+        self._connection = connection
+        self._exchange = exchange
+        self._respond = respond
+        self._expects_continue = exchange.headers.get(b"expect", b"").lower() == b"100-continue"
         self._failure: Problem | None = None
-        self._public_url = public_url
+        self._waiter: asyncio.Future[None] | None = None
+        self.keep_alive = keep_alive
+        self.room = HIGH_WATER_LIMIT
+        self.body = bytearray()
+        self.complete = False
+        self.disconnected = False
+        self.answered = False
+        self.task: asyncio.Task[None] | None = None
+
+    # --- the request
+
+    def take(self, part: bytes) -> bool:
+        """Take a part of the body; False if reading is to pause."""
+        self.body += part
+        self._wake()
+        return len(self.body) <= self.room
+
+    def end(self) -> None:
+        """Take note that the body is complete."""
+        self.complete = True
+        self._wake()
+
+    def disconnect(self) -> None:
+        """Take note that the caller is gone."""
+        self.disconnected = True
+        self._wake()
 
     def fail(self, problem: Problem) -> None:
-        """Let the application have the problem instead of the rest of the request."""
+        """Raise the problem from ``read`` instead of returning the rest of the request."""
         self._failure = problem
         self.keep_alive = False
-        self.message_event.set()
+        self._wake()
 
-    async def receive(self) -> "ASGIReceiveEvent":
-        """Return the next message (ASGI); raise Problem if the request will never be complete."""
-        if self.waiting_for_100_continue and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.waiting_for_100_continue = False
-        if not self.disconnected and not self.response_complete:
-            # Once the request is there, reading is paused for the sake of those behind it.
-            if self.more_body:
-                self.flow.resume_reading()
-            await self.message_event.wait()
-            self.message_event.clear()
-        if self._failure is not None and not self.response_started:
-            raise self._failure
-        if self.disconnected or self.response_complete or self._failure is not None:
-            return {"type": "http.disconnect"}
-        body = bytes(self.body)
-        self.body.clear()
-        return {"type": "http.request", "body": body, "more_body": self.more_body}
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def send(self, message: "ASGISendEvent") -> None:
-        """Take the next message of the answer (ASGI). Its head waits for the first of its body."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if message["type"] == "http.response.start" and self._start is None:
-            self._start = message
-            return
-        if message["type"] != "http.response.body" or self._start is None or self.response_complete:
-            raise RuntimeError(f"Unexpected ASGI message {message['type']!r}.")
-        body, more = message.get("body", b""), message.get("more_body", False)
-        head = b"" if self.response_started else self._head(self._start)
-        if self.scope["method"] == "HEAD":
-            body = b""
-        elif self.chunked_encoding:
-            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            body += b"" if more else b"0\r\n\r\n"
-        else:
-            self.expected_content_length -= len(body)
-            if self.expected_content_length < 0 or (self.expected_content_length and not more):
-                raise RuntimeError("The answer's body is not as long as its Content-Length.")
-        self.response_started = True
-        if more or not self.keep_alive:
-            self._outgoing.flush()
-            self.transport.write(head + body)
-        else:
-            self._outgoing.write(self.transport, head + body)
-        if not more:
-            self.response_complete = True
-            self.message_event.set()
-            self.on_response(keep_alive=self.keep_alive)
+    async def read(self, most: int) -> bytes:
+        """Return the body, as ``Incoming`` promises."""
+        self.room = most
+        if self._expects_continue and not self.disconnected:
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expects_continue = False
+        while not self.disconnected and self._failure is None:
+            if self.complete or len(self.body) > most:
+                return bytes(self.body)
+            # Reading is paused for the sake of a request, and of those behind it.
+            self._connection.flow.resume_reading()
+            self._waiter = self._connection.loop.create_future()
+            await self._waiter
+        raise self._failure or Disconnected
 
-    def _head(self, start: "HTTPResponseStartEvent") -> bytes:
-        """Write the status line and the headers, and take from them how the answer is framed."""
-        status = start["status"]
-        headers = [*self.default_headers, *start["headers"]]
-        by_name = dict(headers)
-        # One who still waits for leave to send the body may never send it.
-        if self.waiting_for_100_continue or b"close" in by_name.get(b"connection", b""):
+    # --- the answer
+
+    async def run(self) -> None:
+        """Make the answer and write it."""
+        connection = self._connection
+        try:
+            try:
+                response = await self._respond(self._exchange, self)
+                if connection.flow.write_paused:
+                    await connection.flow.drain()
+                answer = self._rendered(response)
+            except Disconnected:
+                return
+            except Exception:
+                log.exception("no answer", extra={"request_id": self._exchange.request_id})
+                answer = self._rendered(await self._failed(self._exchange, self))
+            if not self.disconnected:
+                self._write(answer)
+        finally:
+            connection.tasks.discard(self.task)
+
+    def _failed(self, exchange: Exchange, incoming: Incoming) -> Awaitable[Response]:
+        """Answer that there is no answer; whether the work for it was done is not known."""
+        self.keep_alive = False
+        problem = Problem(INTERNAL_ERROR, outcome="unknown")
+        return refusing(problem, self._connection.server_state.public_url)(exchange, incoming)
+
+    def _rendered(self, response: Response) -> bytes:
+        # One who still waits for leave to send the body may never send it, and what is left of a
+        # body that is too large is not read.
+        if self._expects_continue or response.status == BODY_TOO_LARGE.status:
             self.keep_alive = False
-        if not self.keep_alive and b"connection" not in by_name:
+        headers = [*self._connection.server_state.default_headers, *response.headers]
+        if response.status not in _WITHOUT_BODY:
+            headers.append((b"content-length", b"%d" % len(response.body)))
+        if not self.keep_alive:
             headers.append((b"connection", b"close"))
-        length = by_name.get(b"content-length")
-        self.expected_content_length = int(length or 0)
-        self.chunked_encoding = length is None and status not in (204, 304)
-        if self.chunked_encoding:
-            headers.append((b"transfer-encoding", b"chunked"))
         lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n"
         # As many lines as headers: so no value holds a line end, and with it a header of its own.
         if not lines.count(b"\r") == lines.count(b"\n") == len(headers) or b"\0" in lines:
-            raise RuntimeError("A header of the answer holds a line end or NUL.")
-        return STATUS_LINE[status] + lines + b"\r\n"
+            raise ValueError("A header of the answer holds a line end or NUL.")
+        body = b"" if self._exchange.method == "HEAD" else response.body
+        return b"%b%b\r\n%b" % (STATUS_LINE[response.status], lines, body)
 
-    async def send_500_response(self) -> None:
-        """Answer for an application that could not; whether it had done its work is not known."""
-        self._start = None
-        problem = Problem(INTERNAL_ERROR, outcome="unknown")
-        await refusing(problem, self._public_url)(self.scope, self.receive, self.send)
+    def _write(self, answer: bytes) -> None:
+        connection, outgoing = self._connection, self._connection.server_state.outgoing
+        outgoing.write(connection.transport, answer)
+        if not self.keep_alive:
+            outgoing.flush()
+        self.answered = True
+        connection.answered(keep_alive=self.keep_alive)
 
 
-def refusing(problem: Problem, public_url: str) -> "ASGI3Application":
-    """Return the application that answers everything with the problem, and ends the connection."""
+def refusing(problem: Problem, public_url: str) -> Respond:
+    """Return what answers every request with the problem."""
 
-    async def refuse(
-        _scope: "Scope", _receive: "ASGIReceiveCallable", send: "ASGISendCallable"
-    ) -> None:
-        request_id = new_id("req")
-        response = problem_response(problem, request_id, public_url)
-        headers = [
-            (b"x-request-id", request_id.encode()),
-            (b"content-length", b"%d" % len(response.body)),
-            *response.headers,
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body, "more_body": False})
+    async def refuse(exchange: Exchange, _incoming: Incoming) -> Response:
+        response = problem_response(problem, exchange.request_id, public_url)
+        request_id = (b"x-request-id", exchange.request_id.encode())
+        return response._replace(headers=[request_id, *response.headers])
 
     return refuse

@@ -3,15 +3,17 @@
 ::
 
     Exchange   what came in, and what each step of the pipeline adds to it
+    Incoming   its body, which may still be on its way
     Call       what a handler gets: who, which ids, parameters and body, all of them checked
     Answer     what a handler found
     Change     what a handler decided: a write, and the answer once it is committed
     Response   status, headers and bytes
+    Respond    what makes a Response of an Exchange: the pipeline is one
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from operator_api.contract.operations import Operation
 from operator_api.server.auth import Token
@@ -50,6 +52,21 @@ class Exchange:
         """Return a header's value as text, or None."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+
+class Disconnected(Exception):
+    """The caller went away before its request was complete."""
+
+
+class Incoming(Protocol):
+    """The body of a request."""
+
+    async def read(self, most: int) -> bytes:
+        """Return the body; of one that is larger than ``most``, no more than shows that it is.
+
+        Raise Disconnected if the caller is gone, or the Problem with the rest of the request.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -105,8 +122,11 @@ Handler = Callable[[Call], Awaitable[Answer | Change]]
 
 
 class Response(NamedTuple):
-    """What goes out, but for the headers that every answer gets."""
+    """What goes out, but for the headers that frame it."""
 
     status: int
     body: bytes
     headers: Sequence[Header] = ()
+
+
+Respond = Callable[[Exchange, Incoming], Awaitable[Response]]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -30,11 +31,12 @@ from operator_api.contract.errors import (
     Problem,
 )
 from operator_api.server.cycle import Cycle, Outgoing, refusing
+from operator_api.server.exchange import Exchange, Respond
+from operator_api.server.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from uvicorn._types import ASGI3Application
     from uvicorn.config import Config
 
 HEAD_BYTES = 64 * 1024
@@ -47,7 +49,7 @@ _LINGER_SECONDS = 2.0
 _LAST_IDLE_SECONDS = 0.5
 _NEVER = float("inf")
 
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 log = logging.getLogger("operator_api.server")
 
@@ -60,7 +62,12 @@ class Edge(ServerState):
     connections: "set[Connection]"  # type: ignore[assignment]  # of all kinds of uvicorn, only ours
 
     def __init__(
-        self, *, public_url: str, receive_seconds: float, keep_alive_seconds: float
+        self,
+        *,
+        public_url: str,
+        receive_seconds: float,
+        keep_alive_seconds: float,
+        trusted_proxies: str = "",
     ) -> None:
         super().__init__()
         self.public_url = public_url
@@ -68,6 +75,9 @@ class Edge(ServerState):
         self.keep_alive_seconds = keep_alive_seconds
         self.draining = False
         self.outgoing = Outgoing()
+        # Whom to believe, as uvicorn reads it.
+        believing = ProxyHeadersMiddleware(None, trusted_proxies)  # type: ignore[arg-type]  # unused
+        self.proxies = believing.trusted_hosts if trusted_proxies else None
 
     def sweep(self) -> None:
         """End what has had its time: one clock for all, so that a request sets no timer."""
@@ -94,10 +104,13 @@ class Edge(ServerState):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. At its ``deadline``, in the loop's time, it is to ``expire``."""
+    """One connection. At its ``deadline``, in the loop's time, it is to ``expire``.
+
+    What uvicorn calls the application is a ``Respond`` here: it gets an Exchange, and no ASGI.
+    """
 
     server_state: Edge
-    cycle: Cycle
+    cycle: Cycle  # type: ignore[assignment]  # ours, in the place of uvicorn's
 
     def __init__(
         self,
@@ -109,8 +122,11 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.stage: Stage = "idle"
         self.deadline = _NEVER
+        self._respond: Respond = config.loaded_app
+        self._exchange: Exchange
+        self._headers: dict[bytes, bytes] = {}
         # The requests without an answer, the first of them being answered.
-        self._open: deque[tuple[Cycle, ASGI3Application]] = deque()
+        self._open: deque[Cycle] = deque()
         # Bytes that have come in and are not yet part of anything complete. Those that came in one
         # read with the end of another request are not counted: they are no more than HEAD_BYTES.
         self._pending = 0
@@ -123,12 +139,13 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._rest()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Tell every request; uvicorn tells only the newest."""
-        super().connection_lost(exc)
-        for cycle, _ in self._open:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        for cycle in self._open:
+            cycle.disconnect()
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        self.parser = None  # type: ignore[assignment]  # it refers to us, and we to it
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in, at most a head's worth at a time, for no head to slip by unseen."""
@@ -172,42 +189,55 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time that the request has to arrive in, at its first byte."""
         self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
+        self._headers = {}
         self.stage = "head"
         self._expire_in(self.server_state.receive_seconds)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; the values of one that is sent twice are joined by a comma."""
+        name = name.lower()
+        headers = self._headers
+        headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         """Start the request, or queue it behind those before it."""
         if self._pending > HEAD_BYTES and self._head_size() > HEAD_BYTES:
             raise _headers_too_large()
         self._pending = 0
-        path, query = _split(self.url)
-        version = self.parser.get_http_version()
-        scope = self.scope = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme or "http",
-            "method": self.parser.get_method().decode(),
-            "root_path": "",
-            "path": unquote(path.decode()) if b"%" in path else path.decode(),
-            "raw_path": path,
-            "query_string": query,
-            "headers": self.headers,
-        }
+        raw, query = _split(self.url)
+        path = raw.decode()
+        segments = path.split("/")[1:]
+        if b"%" in raw:
+            path, segments = unquote(path), [unquote(each) for each in segments]
+        headers, self._headers = self._headers, {}  # a trailer is none of the request's headers
+        exchange = self._exchange = Exchange(
+            new_id("req"),
+            self.parser.get_method().decode(),
+            path,
+            segments,
+            query,
+            headers,
+            self._address(headers),
+        )
         self.stage = "body"
-        self.headers = []  # not the scope's any more: a trailer is none of the request's headers
-        lasts = version == "1.1" and self.parser.should_keep_alive()
+        lasts = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
         lasts = lasts and not self.server_state.draining
-        self._begin(scope, self.app, keep_alive=lasts)
+        self._begin(exchange, self._respond, keep_alive=lasts)
+
+    def _address(self, headers: "Mapping[bytes, bytes]") -> str:
+        """Return the caller's address, which a proxy that is trusted may tell."""
+        address = self.client[0] if self.client else ""
+        proxies = self.server_state.proxies
+        told = headers.get(b"x-forwarded-for") if proxies is not None else None
+        if proxies is None or told is None or address not in proxies:
+            return address
+        return proxies.get_trusted_client_address(told.decode("latin-1"))[0] or address
 
     def on_body(self, body: bytes) -> None:
         """Hand a part of the body on."""
         self._pending = 0
-        super().on_body(body)
+        if not self.cycle.answered and not self.cycle.take(body):
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """End the request, unless it is one whose body the parser left out."""
@@ -218,12 +248,11 @@ class Connection(HttpToolsProtocol):
         self._pending = 0
         self.stage = "idle"
         cycle = self.cycle
-        if cycle.response_complete:
+        if cycle.answered:
             self._rest()
         else:
             self.deadline = _NEVER
-            cycle.more_body = False
-            cycle.message_event.set()
+            cycle.end()
 
     def _decline_upgrade(self) -> None:
         """Go on in HTTP/1.1, as a server may (RFC 9110, section 7.8).
@@ -232,7 +261,8 @@ class Connection(HttpToolsProtocol):
         by default. Another parser, told of the body's length, reads it; the next request, should
         one follow, would be lost on that one, so the connection ends here.
         """
-        framing = [pair for pair in self.scope["headers"] if pair[0] in _FRAMING]
+        headers = self._exchange.headers
+        framing = [(name, headers[name]) for name in _FRAMING if name in headers]
         if framing:
             self.cycle.keep_alive = False
             self.parser = httptools.HttpRequestParser(_BodyOnly(self))
@@ -242,22 +272,25 @@ class Connection(HttpToolsProtocol):
             self._complete()
 
     def _head_size(self) -> int:
-        lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+        lines = sum(
+            len(name) + len(value) + len(b": \r\n") for name, value in self._headers.items()
+        )
         return len(self.url) + lines
 
     # --- what is answered
 
-    def _begin(self, scope: Any, app: "ASGI3Application", *, keep_alive: bool) -> None:
-        """Run the application on a request as soon as those before it are answered."""
-        edge = self.server_state
-        cycle = self.cycle = Cycle(
-            self, scope, edge.public_url, self.answered, edge.outgoing, keep_alive=keep_alive
-        )
-        self._open.append((cycle, app))
+    def _begin(self, exchange: Exchange, respond: Respond, *, keep_alive: bool) -> None:
+        """Have the request answered as soon as those before it are."""
+        cycle = self.cycle = Cycle(self, exchange, respond, keep_alive=keep_alive)
+        self._open.append(cycle)
         if len(self._open) == 1:
-            self._start_asgi_task(cycle, app)
+            self._start(cycle)
         else:
             self.flow.pause_reading()
+
+    def _start(self, cycle: Cycle) -> None:
+        cycle.task = self.loop.create_task(cycle.run())
+        self.tasks.add(cycle.task)
 
     def answered(self, *, keep_alive: bool) -> None:
         """Turn to the next request, if there may be one."""
@@ -267,7 +300,7 @@ class Connection(HttpToolsProtocol):
         if not keep_alive:
             self._close()
         elif self._open:
-            self._start_asgi_task(*self._open[0])
+            self._start(self._open[0])
         else:
             self.flow.resume_reading()
             if self.stage == "idle":
@@ -286,9 +319,10 @@ class Connection(HttpToolsProtocol):
         self.stage = "done"
         self.deadline = _NEVER
         if stage != "body":
-            app = refusing(problem, self.server_state.public_url)
-            self._begin(_NO_REQUEST, app, keep_alive=False)
-        elif self.cycle.response_complete:
+            nothing = Exchange(new_id("req"), "", "", [], b"", {}, "")
+            respond = refusing(problem, self.server_state.public_url)
+            self._begin(nothing, respond, keep_alive=False)
+        elif self.cycle.answered:
             self._close()
         else:
             self.cycle.fail(problem)
@@ -356,10 +390,6 @@ class _BodyOnly:
     def __init__(self, connection: Connection) -> None:
         self.on_body: Callable[[bytes], None] = connection.on_body
         self.on_message_complete: Callable[[], None] = connection.on_message_complete
-
-
-# What a Cycle asks of a request, where there is none.
-_NO_REQUEST = {"method": "GET", "http_version": "1.1"}
 
 
 def _problem_of(error: httptools.HttpParserError) -> Problem:

@@ -10,12 +10,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
 from operator_api.contract.errors import (
-    BODY_TOO_LARGE,
     INTERNAL_ERROR,
     NOT_ACCEPTABLE,
     OVERLOADED,
@@ -37,21 +36,22 @@ from operator_api.contract.validation import validate_body, validate_params
 from operator_api.server.auth import Authenticator, Token, insufficient_scope
 from operator_api.server.cursors import Cursors
 from operator_api.server.database import Database, GuardFailed
-from operator_api.server.exchange import Answer, Call, Change, Exchange, Handler, Response
+from operator_api.server.exchange import (
+    Answer,
+    Call,
+    Change,
+    Disconnected,
+    Exchange,
+    Handler,
+    Incoming,
+    Response,
+)
 from operator_api.server.idempotency import FINAL_STATUSES, IdempotencyKeys, Key, key_of
 from operator_api.server.ids import now_microseconds
 from operator_api.server.json_body import read_json_object
 from operator_api.server.limits import Limiter
 from operator_api.server.query import read_query, token_in
-from operator_api.server.reading import (
-    Disconnected,
-    Receive,
-    Scope,
-    Send,
-    exchange_of,
-    read_conditions,
-    read_content,
-)
+from operator_api.server.reading import read_conditions, read_content
 from operator_api.server.render import MEDIA_TYPES, choose_view, problem_response
 from operator_api.server.routing import Route, Router, method_not_allowed, unknown_endpoint
 
@@ -70,7 +70,7 @@ class Bounds:
 
 
 class Pipeline:
-    """The API as an ASGI application."""
+    """The API: it makes a Response of an Exchange."""
 
     def __init__(
         self,
@@ -109,44 +109,48 @@ class Pipeline:
         # The time for that is over.
         self.refusing = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request (ASGI 3)."""
-        exchange = exchange_of(scope)
+    async def __call__(self, exchange: Exchange, incoming: Incoming) -> Response:
+        """Answer one request; raise Disconnected if there is nobody to answer."""
         self._running += 1
         try:
-            response = await self._respond(exchange, receive)
+            response = await self._respond(exchange, incoming)
         except Problem as problem:
             response = self._refuse(problem, exchange)
         except Disconnected:
-            return
+            raise
         except Exception:
             log.exception("unexpected error", extra={"request_id": exchange.request_id})
             response = self._refuse(Problem(INTERNAL_ERROR), exchange)
         finally:
             self._running -= 1
-        await self._send(response, exchange, send)
+        return self._with_headers(response, exchange)
 
     async def tidy(self) -> None:
         """Delete what is kept no longer. To be called now and then."""
         while await self._idempotency_keys.sweep(now_microseconds()):
             pass
 
-    async def _respond(self, exchange: Exchange, receive: Receive) -> Response:
+    async def _respond(self, exchange: Exchange, incoming: Incoming) -> Response:
         """Take the request through every check, in the contract's order."""
         self._shed(exchange)
-        route, ids = await self._find(exchange)
+        accepted = choose_view(exchange.headers.get(b"accept"))
+        exchange.view = accepted or "json"
+        route, ids = self._router.find(exchange.segments) or await self._no_path(exchange)
         if exchange.method == "OPTIONS":
             await self._recognise(exchange)
             return _options(route)
-        operation = exchange.operation = await self._choose(exchange, route)
+        operation = _operation(exchange, route) or await self._no_method(exchange, route)
+        exchange.operation = operation
         if operation.public:
             await self._recognise(exchange)
         else:
-            await self._require_token_in_header(exchange)
+            if exchange.query and token_in(exchange.query):
+                await self._token_in_url(exchange)
             exchange.token = await self._authenticate(exchange)
             await self._limit_and_authorize(exchange, operation, exchange.token)
-        _negotiate(exchange)
-        content = await read_content(exchange, operation, receive, self._bounds.body_bytes)
+        if accepted is None:
+            raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
+        content = await read_content(exchange, operation, incoming, self._bounds.body_bytes)
         key_text, if_match = read_conditions(exchange, operation)
         params = _params(exchange, operation)
         body, fields = _body(content, operation)
@@ -178,23 +182,15 @@ class Pipeline:
         if (overloaded or self.refusing) and exchange.path not in self._probes:
             raise Problem(SHUTTING_DOWN if self.refusing else OVERLOADED)
 
-    async def _find(self, exchange: Exchange) -> tuple[Route, Mapping[str, str]]:
-        """Find the path: 404, with the path that was most likely meant."""
-        exchange.view = choose_view(exchange.headers.get(b"accept")) or "json"
-        found = self._router.find(exchange.segments)
-        if found is None:
-            scopes = await self._recognise(exchange)
-            raise unknown_endpoint(self._router.nearest_path(exchange.path, scopes))
-        return found
+    async def _no_path(self, exchange: Exchange) -> NoReturn:
+        """Refuse a path that is none: 404, with the path that was most likely meant."""
+        scopes = await self._recognise(exchange)
+        raise unknown_endpoint(self._router.nearest_path(exchange.path, scopes))
 
-    async def _choose(self, exchange: Exchange, route: Route) -> Operation:
-        """Choose the path's operation by the method: 405. HEAD is a GET without the body."""
-        method = "GET" if exchange.method == "HEAD" else exchange.method
-        operation = route.operations.get(method)
-        if operation is None:
-            await self._recognise(exchange)
-            raise method_not_allowed(exchange.method, route)
-        return operation
+    async def _no_method(self, exchange: Exchange, route: Route) -> NoReturn:
+        """Refuse a method that the path does not have: 405."""
+        await self._recognise(exchange)
+        raise method_not_allowed(exchange.method, route)
 
     async def _recognise(self, exchange: Exchange) -> frozenset[str] | None:
         """Return the caller's scopes where no token is needed; None if there is no usable one."""
@@ -207,11 +203,10 @@ class Pipeline:
         exchange.verdict = await self._limiter.hit(token.id, cost=0)
         return token.scopes
 
-    async def _require_token_in_header(self, exchange: Exchange) -> None:
+    async def _token_in_url(self, exchange: Exchange) -> NoReturn:
         """Refuse a token in the URL, whether or not there is one in the header too: 400."""
-        if exchange.query and token_in(exchange.query):
-            await self._recognise(exchange)
-            raise Problem(TOKEN_IN_URL)
+        await self._recognise(exchange)
+        raise Problem(TOKEN_IN_URL)
 
     async def _authenticate(self, exchange: Exchange) -> Token:
         """Recognise the token: 401, or 429 for an address that goes on with unusable ones."""
@@ -318,20 +313,15 @@ class Pipeline:
             problem.metadata["client_request_id"] = client_id
         return problem_response(problem, exchange.request_id, self._public_url, exchange.view)
 
-    async def _send(self, response: Response, exchange: Exchange, send: Send) -> None:
-        headers = [
-            (b"x-request-id", (exchange.replay_of or exchange.request_id).encode()),
-            (b"content-length", b"%d" % len(response.body)),
-            *response.headers,
-        ]
+    def _with_headers(self, response: Response, exchange: Exchange) -> Response:
+        """Add the headers that every answer has."""
+        request_id = exchange.replay_of or exchange.request_id
+        headers = [(b"x-request-id", request_id.encode()), *response.headers]
         verdict = exchange.verdict
         if verdict is not None:
             value = format_rate_limit(verdict.remaining, verdict.reset_seconds)
             headers += (self._policy, (b"ratelimit", value.encode()))
-        if response.status == BODY_TOO_LARGE.status:
-            headers.append((b"connection", b"close"))  # what is left of the body is not read
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body})
+        return Response(response.status, response.body, headers)
 
 
 # --- pure steps ---
@@ -341,12 +331,9 @@ def _options(route: Route) -> Response:
     return Response(200, b"", [(b"allow", ", ".join(route.allowed).encode())])
 
 
-def _negotiate(exchange: Exchange) -> None:
-    """Require that the caller takes one of the representations: 406."""
-    accept = exchange.headers.get(b"accept")
-    if accept is None or choose_view(accept) is not None:
-        return
-    raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
+def _operation(exchange: Exchange, route: Route) -> Operation | None:
+    """Choose the path's operation by the method. HEAD is a GET without the body."""
+    return route.operations.get("GET" if exchange.method == "HEAD" else exchange.method)
 
 
 def _params(exchange: Exchange, operation: Operation) -> Any:

@@ -1,8 +1,4 @@
-"""What is read of a request: its outer form, its conditions, and the bytes of its body."""
-
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-from urllib.parse import unquote
+"""What is read of a request: its conditions, and the bytes of its body."""
 
 from operator_api.contract.errors import (
     BODY_TOO_LARGE,
@@ -13,72 +9,24 @@ from operator_api.contract.errors import (
 )
 from operator_api.contract.headers import parse_idempotency_key, parse_if_match
 from operator_api.contract.operations import Operation
-from operator_api.server.exchange import Exchange
-from operator_api.server.ids import new_id
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Scope = MutableMapping[str, Any]
-
-
-class Disconnected(Exception):
-    """The caller went away before its request was complete."""
-
-
-def exchange_of(scope: Scope) -> Exchange:
-    """Begin the exchange of an ASGI scope."""
-    pairs = scope["headers"]
-    headers = dict(pairs)
-    if len(headers) != len(pairs):
-        headers = {}
-        for name, value in pairs:
-            headers[name] = headers[name] + b", " + value if name in headers else value
-    client, path, raw = scope["client"], scope["path"], scope["raw_path"]
-    segments = path.split("/")[1:]
-    if b"%" in raw:
-        segments = [unquote(each) for each in raw.decode("latin-1").split("/")[1:]]
-    return Exchange(
-        request_id=new_id("req"),
-        method=scope["method"],
-        path=path,
-        segments=segments,
-        query=scope["query_string"],
-        headers=headers,
-        address=client[0] if client else "",
-    )
+from operator_api.server.exchange import Exchange, Incoming
 
 
 async def read_content(
-    exchange: Exchange, operation: Operation, receive: Receive, most: int
+    exchange: Exchange, operation: Operation, incoming: Incoming, most: int
 ) -> bytes | None:
     """Take the body in: 413 as soon as it is too large, 415 if it is not JSON."""
     if operation.body is None:
         return None
-    content = await _take_in(exchange, receive, most)
-    if operation.body_optional and not content.strip():
-        return None
-    _require_json(exchange, operation)
-    return content
-
-
-async def _take_in(exchange: Exchange, receive: Receive, most: int) -> bytes:
     length = exchange.headers.get(b"content-length")
     if length is not None and int(length) > most:
         raise _too_large(most)
-    message = await receive()
-    content: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        chunks, size = [content], len(content)
-        while message.get("more_body") and size <= most:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        content = b"".join(chunks)
-    if message["type"] == "http.disconnect":
-        raise Disconnected
+    content = await incoming.read(most)
     if len(content) > most:
         raise _too_large(most)
+    if operation.body_optional and not content.strip():
+        return None
+    _require_json(exchange, operation)
     return content
 
 

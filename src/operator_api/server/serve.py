@@ -94,14 +94,14 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level="warning",  # below are what `announce` says, in other words
             server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=settings.trusted_proxies or None,
+            proxy_headers=False,  # it is an ASGI application, and ours are none
         )
         super().__init__(config)
         self._edge = Edge(
             public_url=settings.url,
             receive_seconds=settings.receive_seconds,
             keep_alive_seconds=settings.keep_alive_seconds,
+            trusted_proxies=settings.trusted_proxies,
         )
         self.server_state = self._edge
         self._drain_seconds = settings.drain_seconds
