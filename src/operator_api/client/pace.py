@@ -22,6 +22,8 @@ LONGEST_HOLD = 3600.0
 LONGEST_GUESS = 5.0
 """Seconds that a call waits, at most, where the server has not said that nothing is left."""
 
+_ROUNDING = 1e-6  # seconds by which floating point may be wrong about a slot
+
 
 class Pace:
     """When the calls of one token, to one origin, may leave. Safe in threads.
@@ -71,10 +73,11 @@ class Pace:
             if self._freed and (freed := self._reuse(now, deadline)) is not None:
                 return freed
             zero = max(self._zero, now - self._quota * self._interval)
-            slot = max(zero + self._interval, self._hold)
-            if slot <= now:
-                self._zero = zero + self._interval
+            slot = zero + self._interval
+            if slot <= now + _ROUNDING and now >= self._hold:
+                self._zero = slot
                 return now
+            slot = max(slot, self._hold)
             if not self._exhausted and slot > now + LONGEST_GUESS:
                 return now
             if slot <= deadline:
