@@ -3,8 +3,9 @@
 ::
 
     program.py    the commands, and how the program ends
-    serve.py, tokens.py, accounts.py, explain.py    one file for each group of commands
+    serve.py, tokens.py, accounts.py, explain.py, failures.py    one file for each group of commands
     store.py      opens a store for a command, and says why it cannot; the server is imported here
+    failure_store.py, failure_pages.py    a client's log of failures, read and told
     options.py    what several commands take
     output.py, problems.py    what is printed: for people, and for programs with ``--json``
 
