@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operator_api.client.pace import (
@@ -397,6 +397,17 @@ events = st.lists(
 
 
 @given(events, st.booleans())
+@example(
+    [
+        ("refused", 0, 0, 0.0),
+        ("admit", 0, 0, None),
+        ("admit", 0, 0, None),
+        ("give_up", 0, 0, None),
+        ("refused", 0, 0, 1.0),
+        ("hasty", 0, 0, None),
+    ],
+    False,
+)
 def test_nothing_leaves_earlier_than_asked_and_slots_are_never_lost_for_ever(
     events: list[tuple[str, float, int, float | None]], with_policy: bool
 ) -> None:

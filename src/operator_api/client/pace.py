@@ -155,11 +155,11 @@ class Pace:
         """Take the first slot that was given up, and count those that have passed unused."""
         while self._freed:
             slot = self._freed[0]
-            if slot > deadline:
+            if slot >= max(now, self._hold):
+                if slot <= deadline:
+                    heappop(self._freed)
                 return slot
             heappop(self._freed)
             if slot < now:
                 self._zero -= self._interval
-            elif slot >= self._hold:
-                return slot
         return None
