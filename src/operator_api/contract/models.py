@@ -52,13 +52,13 @@ MAX_OVERLAP_SECONDS = 7 * 86_400
 class RequestBody(BaseModel):
     """What a caller sends. ``read_only`` names the fields that only the server sets."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
 class Resource(BaseModel):
     """What the server answers. Readers accept members and values that they do not know."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
 
 class NoFields(RequestBody):
@@ -399,7 +399,7 @@ class Page(Resource, Generic[Item]):
 class Params(BaseModel):
     """The query parameters of an operation. They are text, so numbers are read from digits."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ListParams(Params):
