@@ -121,7 +121,7 @@ def page_of(entry: "FailureEntry", attempts: Sequence["FailureEntry"]) -> str:
     lines = [
         f"# {entry.operation} failed: {_answer_of(entry)}",
         "",
-        f"**{diagnosis.title}**: {entry.message or entry.error}",
+        f"**{diagnosis.title}**" + (f": {entry.message}" if entry.message else ""),
         "",
         f"- Request: {entry.method} {entry.url}",
         f"- When: {_moment(entry.at)}, after {entry.elapsed_ms:.0f} ms",

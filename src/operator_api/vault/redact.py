@@ -38,7 +38,8 @@ _UNREADABLE = re.compile(rb'"<unreadable [0-9]{1,12} sha256:[0-9a-f]{16}>"')
 
 _ID = r"(?<![0-9A-Za-z])[a-z]{2,6}_[0-9a-f]{32}(?![0-9A-Za-z])"
 _UUID = r"(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
-_HEX_ID = r"(?<![0-9A-Za-z])(?=[0-9]{0,31}[a-f])[0-9a-f]{32}(?![0-9A-Za-z])"
+# Without a prefix it must not be text in hexadecimal: a byte of it is beyond ASCII.
+_HEX_ID = r"(?<![0-9A-Za-z])(?=\d*[a-f])(?=(?:..){0,15}[89a-f])[0-9a-f]{32}(?![0-9A-Za-z])"
 _TIME = (
     r"(?<![0-9])(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}"
     r"(?:\.[0-9]{1,9})?)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?)?(?![0-9])"
