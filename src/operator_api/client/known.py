@@ -11,7 +11,7 @@ _CLEAR = """
     code reason outcome action retryable after_seconds in pointer field did_you_mean related
     of_field fix.op fix.path fix.from
     metadata.line metadata.column metadata.byte metadata.required metadata.granted metadata.missing
-    metadata.resource metadata.more_errors
+    metadata.resource metadata.more_errors metadata.existing_id
 """
 # Sentences of ours. What others answer may have these names too, so secrets in them are masked.
 _PROSE = """
