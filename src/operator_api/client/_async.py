@@ -221,7 +221,9 @@ class Sender:
 async def _read(response: httpx2.Response) -> bytes:
     """Read an answer to its end, as long as it has the size of an answer."""
     content = bytearray()
-    async for chunk in response.aiter_bytes():
+    plain, stream = "Content-Encoding" not in response.headers, response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream), "the transport is of the client's kind"
+    async for chunk in stream if plain else response.aiter_bytes():
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
             raise AnswerTooLargeError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")

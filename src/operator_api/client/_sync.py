@@ -235,7 +235,9 @@ class Sender:
 def _read(response: httpx2.Response, end: float) -> bytes:
     """Read an answer to its end, as long as there is time and it has the size of an answer."""
     content = bytearray()
-    for chunk in response.iter_bytes():
+    plain, stream = "Content-Encoding" not in response.headers, response.stream
+    assert isinstance(stream, httpx2.SyncByteStream), "the transport is of the client's kind"
+    for chunk in stream if plain else response.iter_bytes():
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
             raise AnswerTooLargeError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")

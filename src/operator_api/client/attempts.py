@@ -125,8 +125,7 @@ class Attempts:
         if not self._request.operation.public:
             self._take((yield Authorize(None)))
         while True:
-            canary = yield from self._pass_the_gate()
-            slot = yield from self._keep_the_pace()
+            slot, canary = yield from self._wait_for_turn()
             came = yield from self._attempt(slot, canary=canary)
             if isinstance(came, Response):
                 self._learn(came)
@@ -152,6 +151,16 @@ class Attempts:
         self._pace = self._around.registry.pace(self._origin_name, token)
 
     # --- before and during an attempt
+
+    def _wait_for_turn(self) -> Generator[Effect, Any, tuple[float, bool]]:
+        """Wait at the gate, then for the pace; return the slot, and whether this is a canary."""
+        canary = yield from self._pass_the_gate()
+        try:
+            return (yield from self._keep_the_pace()), canary
+        except BaseException:
+            if canary:
+                self._origin.gate.abandoned(self._around.clock())
+            raise
 
     def _pass_the_gate(self) -> Generator[Effect, Any, bool]:
         """Wait while the origin accepts no connections; True where this attempt is to find out."""
@@ -231,7 +240,8 @@ class Attempts:
         now, around = self._around.clock(), self._around
         gate = self._origin.gate
         if failure.kind is not Kind.NEVER_SENT:
-            gate.answered(now)  # what was sent got connected
+            if canary:
+                gate.answered(now)  # it got connected
             return False
         if self._pace is not None:
             self._pace.give_up(slot, now)
@@ -240,12 +250,13 @@ class Attempts:
 
     def _redirected(self, response: Response) -> bool:
         """Take the address that a redirect within the origin names; another one gets no token."""
-        status, location = response.status_code, response.headers.get("Location")
+        status = response.status_code
         keeps_method = status in {307, 308} or (
             status in {301, 302, 303} and self._request.method == "GET"
         )
-        if not keeps_method or not location or self._redirects == _MAX_REDIRECTS:
+        if not keeps_method or self._redirects == _MAX_REDIRECTS:
             return False
+        location = response.headers.get("Location", "")
         try:
             target = URL(urljoin(str(self._url), location))
         except (InvalidURL, ValueError):
@@ -375,7 +386,7 @@ class Attempts:
                 idempotency_key=request.idempotency_key,
                 delay=delay,
                 elapsed_ms=elapsed * 1000,
-                message=failed.why or ("" if answer else str(came)),
+                message=self._exception(failed).message,
                 request_headers=request.headers,
                 request_body=request.content,
                 response_headers=answer.headers.multi_items() if answer else (),

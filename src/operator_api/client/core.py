@@ -8,9 +8,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from os import urandom
 from typing import Any
 from urllib.parse import quote, urlencode
-from uuid import uuid4
 
 from httpx2 import URL
 
@@ -63,7 +64,7 @@ def prepare(call: Call[Any], configuration: Configuration) -> Request:
     operation, options = BY_NAME[call.operation], call.options
     content = _content(call, operation, check=configuration.validate)
     key = _key(options, operation)
-    call_id = f"call_{uuid4().hex}"
+    call_id = f"call_{urandom(16).hex()}"
     headers = {
         "Accept": operation.answer_type,
         "User-Agent": USER_AGENT,
@@ -122,7 +123,13 @@ def _url(call: Call[Any], operation: Operation, configuration: Configuration) ->
         path = path.replace(f"{{{name}}}", _segment(name, value, operation))
     path = configuration.base_url.path.rstrip("/") + path
     query = _query(call.params, operation, check=configuration.validate)
-    return configuration.base_url.copy_with(raw_path=(path + query).encode())
+    return _address(configuration.base_url, path + query)
+
+
+# To read an address takes longer than all else about a request, and programs call few of them.
+@lru_cache(maxsize=256)
+def _address(base_url: URL, target: str) -> URL:
+    return base_url.copy_with(raw_path=target.encode())
 
 
 def _segment(name: str, value: Any, operation: Operation) -> str:
@@ -154,7 +161,7 @@ def _key(options: Mapping[str, Any], operation: Operation) -> str | None:
         return None
     key = options.get("idempotency_key")
     if key is None:
-        return uuid4().hex
+        return urandom(16).hex()
     if not isinstance(key, str) or parse_idempotency_key(key) is None:
         message = "Idempotency-Key must be 1 to 255 visible ASCII characters other than quotes."
         raise _wrong("header", IDEMPOTENCY_KEY, "invalid_format", message, operation)
