@@ -16,7 +16,8 @@ import pytest
 from operator_api.cli import program
 from operator_api.cli.failures import _parse_since
 from operator_api.client.failure_entries import FailureEntry, key_file, read
-from operator_api.client.failure_log import FailedAttempt, FailureLog
+from operator_api.client.failed_attempt import FailedAttempt
+from operator_api.client.failure_log import FailureLog
 from operator_api.contract.errors import CATALOGUE
 from operator_api.contract.fields import to_microseconds
 from tests.client.test_failure_log import ATTEMPT

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
+from operator_api.client.failed_attempt import FailedAttempt
 from operator_api.client.failure_entries import (
     FailureEntry,
     LogKeys,
@@ -34,7 +35,7 @@ from operator_api.client.failure_entries import (
     key_file,
     read,
 )
-from operator_api.client.failure_log import FailedAttempt, FailureLog
+from operator_api.client.failure_log import FailureLog
 from operator_api.client.known import KNOWN
 from operator_api.contract.operations import OPERATIONS
 from operator_api.vault.keys import UnusableKeyError

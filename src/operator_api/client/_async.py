@@ -3,9 +3,8 @@
 import inspect
 import os
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import anyio
 import httpx2
@@ -22,7 +21,6 @@ from operator_api.client.configuration import (
     read_api_key,
 )
 from operator_api.client.core import prepare
-from operator_api.client.failure_log import FailureLog
 from operator_api.client.logs import log_as_told, open_failure_log
 from operator_api.client.methods import Async, RawAsync
 from operator_api.client.resources import Resources
@@ -33,6 +31,11 @@ from operator_api.client.transport import (
     AnswerTooLargeError,
     open_async_transport,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operator_api.client.failure_log import FailureLog
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class AsyncOperatorAI(Resources[Async]):
         *,
         api_key: AsyncApiKey | None = None,
         http_client: httpx2.AsyncClient | None = None,
-        failure_log: FailureLog | str | Path | None = None,
+        failure_log: "FailureLog | str | Path | None" = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         log_as_told()

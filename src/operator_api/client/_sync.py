@@ -3,10 +3,9 @@
 import os
 import time
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import httpx2
 
@@ -22,7 +21,6 @@ from operator_api.client.configuration import (
     read_api_key,
 )
 from operator_api.client.core import prepare
-from operator_api.client.failure_log import FailureLog
 from operator_api.client.logs import log_as_told, open_failure_log
 from operator_api.client.methods import RawSync, Sync
 from operator_api.client.resources import Resources
@@ -34,6 +32,11 @@ from operator_api.client.transport import (
     ending_within,
     open_transport,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operator_api.client.failure_log import FailureLog
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ class OperatorAI(Resources[Sync]):
         *,
         api_key: ApiKey | None = None,
         http_client: httpx2.Client | None = None,
-        failure_log: FailureLog | str | Path | None = None,
+        failure_log: "FailureLog | str | Path | None" = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         log_as_told()

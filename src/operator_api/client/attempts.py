@@ -24,8 +24,8 @@ from operator_api.client.answers import InvalidAnswer
 from operator_api.client.configuration import CONNECT_TIMEOUT, origin_of
 from operator_api.client.core import RETRY_COUNT, Request, parse
 from operator_api.client.errors import APIConnectionError, APIError, APITimeoutError
+from operator_api.client.failed_attempt import FailedAttempt
 from operator_api.client.failing import Failed, exception_of, failure_of_status
-from operator_api.client.failure_log import FailedAttempt
 from operator_api.client.gate import Wait
 from operator_api.client.policy import (
     Failure,
@@ -78,7 +78,9 @@ class Send(NamedTuple):
     def timeouts(self) -> dict[str, float]:
         """The limits of each step, as httpx2 takes them."""
         whole = self.timeout
-        connect = min(CONNECT_TIMEOUT, whole)
+        # Shorter than the whole, so that it is certain which of the two has passed: what was not
+        # connected was not sent.
+        connect = min(CONNECT_TIMEOUT, 0.9 * whole)
         return {"connect": connect, "read": whole, "write": whole, "pool": whole}
 
 

@@ -29,11 +29,11 @@ import time
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from operator_api.client.failed_attempt import FailedAttempt, Headers
 from operator_api.client.failure_entries import (
     SEALED,
     SECRET_KEYS,
@@ -53,8 +53,6 @@ KEEP_FILES = 4
 
 log = logging.getLogger("operator_api.client")
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-
 # O_NONBLOCK, for a pipe not to be waited for; what is not a file is then refused.
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _FLAGS |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -62,37 +60,6 @@ _FIRST = re.compile(rb'\{"v":1,"at":([0-9]{1,17}),')
 _SPANS = 4
 # While another process turns the file over, or nobody can, it may grow to so many times its size.
 _OVERFULL = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedAttempt:
-    """One attempt of a call, and how it failed. What must not be stored is taken out by the log.
-
-    ``at`` is when it began, in microseconds since 1970; ``path`` is the operation's template.
-    ``attempt`` counts from 1. ``delay`` is how many seconds the next attempt waits, None where
-    there is none. ``error`` is the name of the exception's class, and ``message`` its text.
-    """
-
-    at: int
-    operation: str
-    method: str
-    path: str
-    url: str = field(repr=False)
-    call_id: str
-    error: str
-    outcome: str
-    attempt: int = 1
-    status: int | None = None
-    reason: str | None = None
-    request_id: str | None = None
-    idempotency_key: str | None = None
-    delay: float | None = None
-    elapsed_ms: float = 0.0
-    message: str = field(default="", repr=False)
-    request_headers: Headers = field(default=(), repr=False)
-    request_body: bytes | None = field(default=None, repr=False)
-    response_headers: Headers = field(default=(), repr=False)
-    response_body: bytes | None = field(default=None, repr=False)
 
 
 class FailureLog:

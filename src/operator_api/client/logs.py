@@ -3,8 +3,10 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from operator_api.client.failure_log import FailureLog
+if TYPE_CHECKING:
+    from operator_api.client.failure_log import FailureLog
 
 _LEVELS = {"info": logging.INFO, "debug": logging.DEBUG}
 
@@ -25,7 +27,12 @@ def log_as_told() -> None:
     log.setLevel(level)
 
 
-def open_failure_log(given: FailureLog | str | Path | None) -> FailureLog | None:
+def open_failure_log(given: "FailureLog | str | Path | None") -> "FailureLog | None":
     """Return the log of failed requests: the argument, or OPERATOR_FAILURE_LOG, or none."""
     chosen = given or os.environ.get("OPERATOR_FAILURE_LOG")
-    return FailureLog(chosen) if isinstance(chosen, (str, Path)) else chosen
+    if not isinstance(chosen, (str, Path)):
+        return chosen
+    # Redaction takes a while to load, and few programs need it.
+    from operator_api.client.failure_log import FailureLog  # noqa: PLC0415 - see above
+
+    return FailureLog(chosen)
