@@ -68,12 +68,14 @@ async def get_user(call: Call) -> Answer:
 async def create_user(call: Call) -> Change:
     """Decide on a new user; that the email is free is left for the write to find out."""
     user_id, body = new_id("usr"), call.body
-    row = {**_columns(call, body.email, body.name, body.phone), "id": user_id}
+    row = _columns(call, user_id, body.email, body.name, body.phone)
     tags = sorted(set(body.tags))
     moment = format_timestamp(call.now)
     user = _as_json(user_id, body.email, body.name, body.phone, tags, moment, moment)
     location = (b"location", f"/v1/users/{user_id}".encode())
-    write = [Statement(_INSERT, row, must_touch=True), *_tagging(call, user_id, tags)]
+    write = [Statement(_INSERT, row, must_touch=True)]
+    if tags:
+        write += _tagging(call, user_id, tags)
     taken = partial(_require_free, call, row["email_key"], user_id)
     return Change(write, Answer(user, [_entity_tag(1), location]), explain=taken)
 
@@ -102,11 +104,8 @@ async def _change(call: Call, changes: dict[str, Any]) -> Change:
     _require_version(call, version)
     new = {**user, **changes, "updated_at": format_timestamp(call.now)}
     new["tags"] = sorted(set(new["tags"]))
-    row = {
-        **_columns(call, new["email"], new["name"], new["phone"]),
-        "id": user["id"],
-        "version": version,
-    }
+    row = _columns(call, user["id"], new["email"], new["name"], new["phone"])
+    row["version"] = version
     if row["email_key"] != _email_key(user["email"]):
         await _require_free(call, row["email_key"], user["id"])
     write = [
@@ -194,9 +193,12 @@ def _as_json(
     }
 
 
-def _columns(call: Call, email: str, name: str | None, phone: str | None) -> dict[str, Any]:
+def _columns(
+    call: Call, user_id: str, email: str, name: str | None, phone: str | None
+) -> dict[str, Any]:
     return {
         "tenant": call.tenant,
+        "id": user_id,
         "email": email,
         "email_key": _email_key(email),
         "name": name,

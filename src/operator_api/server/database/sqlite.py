@@ -39,6 +39,8 @@ from operator_api.server.database.engine import (
 )
 
 _GROUP = 128
+# A turn takes no time where nothing comes in, and few requests' time where something does.
+_GATHERING_TURNS = 8
 _STATEMENT_CACHE = 512
 _BUSY_STEP_SECONDS = 0.005
 # Another process that opens or closes the file at the same moment holds it for an instant.
@@ -199,11 +201,24 @@ class SQLite:
 
     async def _commit_groups(self) -> None:
         try:
-            while self._waiting:
-                size = min(len(self._waiting), _GROUP)
+            while size := min(await self._gather(), _GROUP):
                 await self._commit_group([self._waiting.popleft() for _ in range(size)])
         finally:
             self._committing = None
+
+    async def _gather(self) -> int:
+        """Wait as long as each turn of the event loop brings more; return how many are waiting.
+
+        A commit costs the processor as much as several requests, however many writes are in it.
+        """
+        before = 0
+        for _ in range(_GATHERING_TURNS):
+            waiting = len(self._waiting)
+            if not before < waiting < _GROUP:
+                break
+            before = waiting
+            await asyncio.sleep(0)
+        return len(self._waiting)
 
     async def _commit_group(self, group: list[_Pending]) -> None:
         loop = asyncio.get_running_loop()
