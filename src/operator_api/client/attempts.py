@@ -18,7 +18,7 @@ from random import random as uniform
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.parse import urljoin
 
-from httpx2 import URL, HTTPError, InvalidURL
+from httpx2 import URL, ConnectError, ConnectTimeout, HTTPError, InvalidURL
 
 from operator_api.client.answers import InvalidAnswer
 from operator_api.client.configuration import CONNECT_TIMEOUT, origin_of
@@ -58,6 +58,9 @@ class Authorize(NamedTuple):
 
     refused: str | None
 
+    def __repr__(self) -> str:
+        return type(self).__name__  # without the token
+
 
 class Sleep(NamedTuple):
     """Wait for so many seconds."""
@@ -73,6 +76,9 @@ class Send(NamedTuple):
     headers: dict[str, str]
     content: bytes | None
     timeout: float
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.method})"  # without token, address and body
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -145,7 +151,7 @@ class Attempts:
                 gone = False
             else:
                 failed = Failed(failure_of(came), came)
-                gone = self._is_gone(failed.failure, slot, canary=canary)
+                gone = self._is_gone(came, failed.failure, slot, canary=canary)
             yield from self._recover(failed, gone=gone)
 
     def _take(self, token: str) -> None:
@@ -176,7 +182,8 @@ class Attempts:
                 return leave.canary
             if now + leave.seconds >= self._ends:
                 yield Sleep(max(0.0, self._ends - now))
-                self._give_up(f"{self._origin_name} accepts no connections")
+                why = f"{self._origin_name} accepts no connections"
+                self._give_up(why, APIConnectionError)
             yield Sleep(leave.seconds)
 
     def _keep_the_pace(self) -> Generator[Effect, Any, float]:
@@ -237,7 +244,7 @@ class Attempts:
         else:
             self._pace.answered(limit, now)
 
-    def _is_gone(self, failure: Failure, slot: float, *, canary: bool) -> bool:
+    def _is_gone(self, error: HTTPError, failure: Failure, slot: float, *, canary: bool) -> bool:
         """Tell the gate of an attempt without an answer; True where the call is to wait there."""
         now, around = self._around.clock(), self._around
         gate = self._origin.gate
@@ -247,6 +254,11 @@ class Attempts:
             return False
         if self._pace is not None:
             self._pace.give_up(slot, now)
+        if not isinstance(error, ConnectError | ConnectTimeout):
+            # No connection of ours was free, or a proxy refused: that says nothing of the origin.
+            if canary:
+                gate.abandoned(now)
+            return False
         gone = gate.unreachable(now, around.random, canary=canary)
         return gone and self._request.max_retries > 0
 
@@ -258,7 +270,9 @@ class Attempts:
         )
         if not keeps_method or self._redirects == _MAX_REDIRECTS:
             return False
-        location = response.headers.get("Location", "")
+        location = response.headers.get("Location")
+        if not location:
+            return False
         try:
             target = URL(urljoin(str(self._url), location))
         except (InvalidURL, ValueError):
@@ -286,12 +300,16 @@ class Attempts:
         self._outcome = fold(self._outcome, outcome, settled=settled)
         verdict = judge(failure, replayable=request.replayable, told=failed.told)
         if verdict is Verdict.RAISE or verdict in self._spent_once:
-            self._raise(failed)
+            self._refused(failed)
         if verdict is Verdict.NEW_TOKEN:
             self._spent_once.add(verdict)
-            token = yield Authorize(self._token)
+            try:
+                token = yield Authorize(self._token)
+            except BaseException:
+                self._record(failed, None)
+                raise
             if token == self._token:
-                self._raise(failed)
+                self._refused(failed)
             self._record(failed, 0.0)
             self._take(token)
         elif gone:
@@ -321,14 +339,19 @@ class Attempts:
 
     # --- the end of a call without success
 
-    def _give_up(self, why: str, *, retry_after: float | None = None) -> NoReturn:
+    def _give_up(
+        self,
+        why: str,
+        late: type[APIConnectionError] = APITimeoutError,
+        *,
+        retry_after: float | None = None,
+    ) -> NoReturn:
         """Raise that no further attempt can be made: what the last one met, if there was one."""
         if self._last is not None:
             raise self._exception(
                 self._last, **({"retry_after": retry_after} if retry_after else {})
             )
         request = self._request
-        late = APIConnectionError if "connections" in why else APITimeoutError
         raise late(
             f"{request.operation.name}: {why}; nothing was sent within {request.deadline:g} s.",
             operation=request.operation.name,
@@ -338,11 +361,15 @@ class Attempts:
             retry_after=retry_after,
         )
 
-    def _raise(self, failed: Failed, **more: Any) -> NoReturn:
+    def _refused(self, failed: Failed) -> NoReturn:
+        """Raise what another attempt would not change."""
         if failed.failure.kind is Kind.STATUS and (failed.failure.status or 0) < 500:
             # The server works; what it refuses is not its fault.
             now, first = self._around.clock(), self._retries == 0
             self._origin.budget.succeeded(first_try=first, spent=self._spent, now=now)
+        self._raise(failed)
+
+    def _raise(self, failed: Failed, **more: Any) -> NoReturn:
         self._record(failed, None)
         raise self._exception(failed, **more)
 

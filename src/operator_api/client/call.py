@@ -50,14 +50,15 @@ class Call(Generic[T_co]):
     """One call of an operation of the table, by its name; T_co is the answer's model.
 
     ``ids`` are the path's variables, ``params`` the query's, ``body`` the fields that were given,
-    and ``options`` those of the TypedDict that the method's signature names.
+    and ``options`` those of the TypedDict that the method's signature names. Only the operation and
+    the ids are shown in ``repr``.
     """
 
     operation: str
     ids: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def given(**arguments: Any) -> dict[str, Any]:

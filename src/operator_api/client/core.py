@@ -7,7 +7,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from os import urandom
 from typing import Any
@@ -44,9 +44,9 @@ class Request:
 
     operation: Operation
     method: str
-    url: URL
-    headers: Mapping[str, str]
-    content: bytes | None
+    url: URL = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(repr=False)
     idempotency_key: str | None
     call_id: str
     timeout: float
