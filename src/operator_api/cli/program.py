@@ -9,6 +9,7 @@ import typer
 
 from operator_api import __version__
 from operator_api.cli import accounts, failures, tokens
+from operator_api.cli.call import call
 from operator_api.cli.explain import explain
 from operator_api.cli.options import Json, Place
 from operator_api.cli.output import print_json
@@ -26,6 +27,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(failures.app, name="failures")
 app.command()(serve)
+app.command()(call)
 app.command()(explain)
 
 
