@@ -185,6 +185,13 @@ def test_a_head_above_the_limit_is_refused(edge: Server, size: int) -> None:
             assert error["metadata"] == {"limit_bytes": HEAD_BYTES}
 
 
+def test_a_header_that_is_sent_often_counts_each_time(edge: Server) -> None:
+    lines = b"Ab:c\r\n" * (HEAD_BYTES // 6 + 100)
+    with Wire(edge.address) as wire:
+        answer = wire.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n").answer()
+    assert_error(answer, 431, "headers_too_large")
+
+
 def test_a_head_above_the_limit_is_refused_behind_another_request(edge: Server) -> None:
     with Wire(edge.address) as wire:
         wire.send(GET + head_of(2 * HEAD_BYTES + 64))

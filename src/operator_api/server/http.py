@@ -125,6 +125,7 @@ class Connection(HttpToolsProtocol):
         self._respond: Respond = config.loaded_app
         self._exchange: Exchange
         self._headers: dict[bytes, bytes] = {}
+        self._headers_size = 0
         # The requests without an answer, the first of them being answered.
         self._open: deque[Cycle] = deque()
         # Bytes that have come in and are not yet part of anything complete. Those that came in one
@@ -190,18 +191,20 @@ class Connection(HttpToolsProtocol):
         """Start the time that the request has to arrive in, at its first byte."""
         self.url = b""
         self._headers = {}
+        self._headers_size = 0
         self.stage = "head"
         self._expire_in(self.server_state.receive_seconds)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; the values of one that is sent twice are joined by a comma."""
+        self._headers_size += len(name) + len(value) + len(b": \r\n")
         name = name.lower()
         headers = self._headers
         headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         """Start the request, or queue it behind those before it."""
-        if self._pending > HEAD_BYTES and self._head_size() > HEAD_BYTES:
+        if self._pending > HEAD_BYTES and len(self.url) + self._headers_size > HEAD_BYTES:
             raise _headers_too_large()
         self._pending = 0
         raw, query = _split(self.url)
@@ -270,12 +273,6 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % head)
         else:
             self._complete()
-
-    def _head_size(self) -> int:
-        lines = sum(
-            len(name) + len(value) + len(b": \r\n") for name, value in self._headers.items()
-        )
-        return len(self.url) + lines
 
     # --- what is answered
 
