@@ -7,8 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import anyio
+import anyio.to_thread
 import httpx2
 
+from operator_api.client import _sync
 from operator_api.client.attempts import Attempts, Send, Sleep, Surroundings
 from operator_api.client.call import Call
 from operator_api.client.configuration import (
@@ -23,6 +25,7 @@ from operator_api.client.configuration import (
 from operator_api.client.core import prepare
 from operator_api.client.logs import log_as_told, open_failure_log
 from operator_api.client.methods import Async, RawAsync
+from operator_api.client.outbox import AsyncOutbox, OutboxAccess, without_loop
 from operator_api.client.resources import Resources
 from operator_api.client.responses import RawResponse, Response
 from operator_api.client.shared import PROCESS
@@ -44,6 +47,9 @@ class AsyncOperatorAI(Resources[Async]):
     """The API, for programs with an event loop: asyncio's or trio's.
 
     Its arguments are those of ``OperatorAI``; ``api_key`` may be a coroutine function as well.
+    What is in the ``outbox`` is sent by a thread, over connections of its own: it goes together
+    with no ``http_client``, and runs a coroutine function for the token in an event loop of its
+    own.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class AsyncOperatorAI(Resources[Async]):
         *,
         api_key: AsyncApiKey | None = None,
         http_client: httpx2.AsyncClient | None = None,
+        outbox: "str | Path | None" = None,
         failure_log: "FailureLog | str | Path | None" = None,
         **options: Unpack[ClientOptions],
     ) -> None:
@@ -59,10 +66,24 @@ class AsyncOperatorAI(Resources[Async]):
         log = open_failure_log(failure_log)
         around = Surroundings(PROCESS, None if log is None else log.record)
         connections = Connections(configuration.base_url, http_client)
-        self._use(Sender(configuration, connections, Tokens(read_api_key(api_key)), around))
+        key = read_api_key(api_key)
 
-    def _use(self, sender: "Sender") -> None:
+        def in_threads() -> _sync.Sender:
+            if http_client is not None:
+                raise ConfigurationError(
+                    "An outbox cannot send by an http_client of an event loop: it works in a"
+                    " thread. Leave http_client out, or give the outbox to OperatorAI."
+                )
+            sending = _sync.Connections(configuration.base_url, None)
+            tokens = _sync.Tokens(without_loop(key))
+            return _sync.Sender(configuration, sending, tokens, around)
+
+        sender = Sender(configuration, connections, Tokens(key), around)
+        self._use(sender, OutboxAccess(outbox, configuration, in_threads))
+
+    def _use(self, sender: "Sender", access: OutboxAccess) -> None:
         self._sender = sender
+        self._access = access
         super().__init__(Async(sender.send))
 
     @cached_property
@@ -70,10 +91,17 @@ class AsyncOperatorAI(Resources[Async]):
         """The same methods, whose answers have ``headers``, ``request_id`` and ``parse()``."""
         return Resources(RawAsync(self._sender.send_raw, self._sender.send))
 
+    @cached_property
+    def outbox(self) -> AsyncOutbox:
+        """The methods that write, which return a receipt once the write is on the disk."""
+        return AsyncOutbox(self._access.keeper(), self._sender.configuration)
+
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
-        """Return a client with other options on the same connections."""
+        """Return a client with other options on the same connections, with the same outbox."""
         other = type(self).__new__(type(self))
-        other._use(self._sender.configured(self._sender.configuration.changed(options)))
+        other._use(
+            self._sender.configured(self._sender.configuration.changed(options)), self._access
+        )
         return other
 
     async def send(self, call: Call[T]) -> T:
@@ -81,7 +109,9 @@ class AsyncOperatorAI(Resources[Async]):
         return await self._sender.send(call)
 
     async def close(self) -> None:
-        """Close the connections. Calls that come later are refused."""
+        """Close the connections, and stop sending from the outbox. Later calls are refused."""
+        if self._access.is_open:
+            await anyio.to_thread.run_sync(self._access.close)
         await self._sender.connections.close()
 
     async def __aenter__(self) -> Self:

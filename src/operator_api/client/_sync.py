@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import cached_property
 from threading import Lock
 from types import TracebackType
@@ -20,9 +21,10 @@ from operator_api.client.configuration import (
     configure,
     read_api_key,
 )
-from operator_api.client.core import prepare
+from operator_api.client.core import Request, prepare
 from operator_api.client.logs import log_as_told, open_failure_log
 from operator_api.client.methods import RawSync, Sync
+from operator_api.client.outbox import Outbox, OutboxAccess
 from operator_api.client.resources import Resources
 from operator_api.client.responses import RawResponse, Response
 from operator_api.client.shared import PROCESS
@@ -48,7 +50,8 @@ class OperatorAI(Resources[Sync]):
     it; ``base_url`` is where the API is. Unless given they are OPERATOR_API_KEY and
     OPERATOR_BASE_URL. ``timeout`` is for each attempt and ``deadline`` for a whole call, in
     seconds. ``http_client`` sends instead of connections of our own, and stays yours to close.
-    ``failure_log`` is a file to record failed attempts in.
+    ``outbox`` is a file to keep writes in until they are sent (or OPERATOR_OUTBOX), and
+    ``failure_log`` one to record failed attempts in.
 
     One client serves all threads, and is best kept; a forked process opens connections of its own.
     """
@@ -58,6 +61,7 @@ class OperatorAI(Resources[Sync]):
         *,
         api_key: ApiKey | None = None,
         http_client: httpx2.Client | None = None,
+        outbox: "str | Path | None" = None,
         failure_log: "FailureLog | str | Path | None" = None,
         **options: Unpack[ClientOptions],
     ) -> None:
@@ -67,10 +71,12 @@ class OperatorAI(Resources[Sync]):
         around = Surroundings(PROCESS, None if log is None else log.record)
         connections = Connections(configuration.base_url, http_client)
         tokens = Tokens(read_api_key(api_key))  # type: ignore[arg-type] # what is given is a str, or a function that returns one
-        self._use(Sender(configuration, connections, tokens, around))
+        sender = Sender(configuration, connections, tokens, around)
+        self._use(sender, OutboxAccess(outbox, configuration, lambda: sender))
 
-    def _use(self, sender: "Sender") -> None:
+    def _use(self, sender: "Sender", access: OutboxAccess) -> None:
         self._sender = sender
+        self._access = access
         super().__init__(Sync(sender.send))
 
     @cached_property
@@ -78,10 +84,17 @@ class OperatorAI(Resources[Sync]):
         """The same methods, whose answers have ``headers``, ``request_id`` and ``parse()``."""
         return Resources(RawSync(self._sender.send_raw, self._sender.send))
 
+    @cached_property
+    def outbox(self) -> Outbox:
+        """The methods that write, which return a receipt once the write is on the disk."""
+        return Outbox(self._access.keeper(), self._sender.configuration)
+
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
-        """Return a client with other options on the same connections."""
+        """Return a client with other options on the same connections, with the same outbox."""
         other = type(self).__new__(type(self))
-        other._use(self._sender.configured(self._sender.configuration.changed(options)))
+        other._use(
+            self._sender.configured(self._sender.configuration.changed(options)), self._access
+        )
         return other
 
     def send(self, call: Call[T]) -> T:
@@ -89,8 +102,9 @@ class OperatorAI(Resources[Sync]):
         return self._sender.send(call)
 
     def close(self) -> None:
-        """Close the connections. Calls that come later are refused."""
-        self._sender.connections.close()
+        """Close the connections, and stop sending from the outbox. Later calls are refused."""
+        self._access.close()
+        self._sender.close()
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +213,13 @@ class Sender:
         return RawResponse(response, lambda: answer)
 
     def _send(self, call: Call[T]) -> tuple[Response, T]:
-        steps = Attempts(prepare(call, self.configuration), self.around).run()
+        return self.perform(prepare(call, self.configuration))
+
+    def perform(
+        self, request: Request, sleep: Callable[[float], None] = time.sleep
+    ) -> tuple[Response, Any]:
+        """Return what came of a request, or raise. ``sleep`` may raise to end it early."""
+        steps = Attempts(request, self.around).run()
         told: Any = None
         try:
             while True:
@@ -207,13 +227,17 @@ class Sender:
                 if isinstance(effect, Send):
                     told = self._exchange(effect)
                 elif isinstance(effect, Sleep):
-                    time.sleep(effect.seconds)
+                    sleep(effect.seconds)
                 else:
                     told = self.tokens.get(effect.refused)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return] # the generator's type names it
         finally:
             steps.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.close()
 
     def _exchange(self, send: Send) -> Response | httpx2.HTTPError:
         request = httpx2.Request(
