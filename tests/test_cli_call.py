@@ -252,6 +252,12 @@ def test_the_token_comes_from_a_file_and_never_from_an_argument(
     assert not TOKEN.search(Shell(server.url, "x").fails(2, "me.get", server.token))
 
 
+def test_the_outbox_of_a_program_is_left_alone(shell: Shell, tmp_path: Path) -> None:
+    done = shell.run("me.get", OPERATOR_OUTBOX=str(tmp_path / "outbox"))
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- what is printed ------------------------------------------------------------------------------
 
 

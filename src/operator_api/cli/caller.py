@@ -58,6 +58,8 @@ def make(order: Order) -> None:
     call: Call[Any] = Call(operation.name, given.ids, given.params, given.body, order.extras)
     if order.verbose:
         _tell_attempts()
+    # A command makes its one call, and does not begin to send what a program keeps in its outbox.
+    os.environ.pop("OPERATOR_OUTBOX", None)
     try:
         with _Client(api_key=_key(order, operation), **order.options) as client:
             if order.every_page:
