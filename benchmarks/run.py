@@ -1,6 +1,6 @@
 """Measure the server beside a bare ASGI application on the same HTTP server, in the same run.
 
-``make bench`` or ``python -m benchmarks.run [--rounds 9] [--seconds 1]``. Takes Debian's ``wrk``
+``make bench`` or ``python -m benchmarks.run [--rounds 9] [--seconds 1] [--connections 64]``. Takes Debian's ``wrk``
 and two cores: the servers run on the first, the load on the second. Each round measures every case
 and the bare application in turn; the table shows medians over the rounds. Requests per second are
 what ``wrk`` counted; processor time per request is what the kernel charged to the server, which
@@ -26,7 +26,6 @@ from pathlib import Path
 import orjson
 
 SERVER_CORE, LOAD_CORE = "0", "1"
-CONNECTIONS = "64"
 UNLIMITED = "1000000000/60s"
 UNKNOWN_TOKEN = "op_test_3kOeuMbJ8YxY3SQWmIPSz32Yn7QwIg2buMBZvlxMZuL4GoaR5"  # noqa: S105 - it is nobody's
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -138,7 +137,9 @@ def create_user(process: Process, token: str) -> str:
         return user_id
 
 
-def measure(case: Case, process: Process, folder: Path, seconds: int) -> None:
+def measure(
+    case: Case, process: Process, folder: Path, seconds: int, connections: int = 64
+) -> None:
     """Load the server with one case, and check the status of every answer."""
     script = folder / "case.lua"
     script.write_text(
@@ -152,7 +153,7 @@ def measure(case: Case, process: Process, folder: Path, seconds: int) -> None:
             io.write("wrong: " .. thread:get("wrong") .. "\\n") end end
         """
     )
-    load = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
+    load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
     before = process.processor_seconds()
     done = subprocess.run(
         ["taskset", "-c", LOAD_CORE, *load, process.url + case.path],
@@ -192,6 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="how often each case is measured")
     parser.add_argument("--seconds", type=int, default=1, help="how long each measurement takes")
+    parser.add_argument(
+        "--connections", type=int, default=64, help="how many wait for an answer at a time"
+    )
     options = parser.parse_args()
     for program in ("wrk", "taskset"):
         if shutil.which(program) is None:
@@ -203,9 +207,9 @@ def main() -> None:
         measured = cases(token, create_user(process, token))
         peer = Case("bare ASGI application", 200, "", "/")
         for _ in range(options.rounds):
-            measure(peer, peer_process, folder, options.seconds)
+            measure(peer, peer_process, folder, options.seconds, options.connections)
             for case in measured:
-                measure(case, process, folder, options.seconds)
+                measure(case, process, folder, options.seconds, options.connections)
     print(table(peer, measured))
 
 
