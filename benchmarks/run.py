@@ -1,10 +1,11 @@
 """Measure the server beside a bare ASGI application on the same HTTP server, in the same run.
 
-``make bench`` or ``python -m benchmarks.run [--rounds 9] [--seconds 1] [--connections 64]``. Takes Debian's ``wrk``
-and two cores: the servers run on the first, the load on the second. Each round measures every case
-and the bare application in turn; the table shows medians over the rounds. Requests per second are
-what ``wrk`` counted; processor time per request is what the kernel charged to the server, which
-other work on the machine disturbs less. A ratio of 0.5 means: half of what the bare one does.
+``make bench`` or ``python -m benchmarks.run [--rounds 9] [--seconds 1] [--connections 64]``. Takes
+Debian's ``wrk`` and two cores: the servers run on the first, the load on the second. Each round
+measures every case and the bare application in turn; the table shows medians over the rounds.
+Requests per second are what ``wrk`` counted; processor time per request is what the kernel charged
+to the server, which other work on the machine disturbs less. A ratio of 0.5 means: half of what the
+bare one does.
 """
 
 import argparse
