@@ -12,6 +12,7 @@ IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
 RATE_LIMIT = "RateLimit"
 RATE_LIMIT_POLICY = "RateLimit-Policy"
 RETRY_AFTER = "Retry-After"
+SIMULATE = "Operator-Simulate"
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"

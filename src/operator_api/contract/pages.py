@@ -3,6 +3,11 @@
 from typing import Any
 
 from operator_api.contract.errors import ErrorKind
+from operator_api.contract.examples import EXAMPLES
+from operator_api.contract.snippets import curl, python
+
+# Where `operator-api serve` is to be found, if it is not told otherwise.
+LOCAL = "http://127.0.0.1:8000"
 
 
 def entry(kind: ErrorKind, public_url: str) -> dict[str, Any]:
@@ -24,10 +29,22 @@ def entry(kind: ErrorKind, public_url: str) -> dict[str, Any]:
     }
 
 
+def snippets(kind: ErrorKind, public_url: str | None) -> dict[str, str]:
+    """Return what provokes the row, to be run with a test token in ``OPERATOR_API_KEY``."""
+    example, url = EXAMPLES[kind.reason], public_url or LOCAL
+    return {"curl": curl(example, url), "python": python(example, url)}
+
+
+def page(kind: ErrorKind, public_url: str) -> dict[str, Any]:
+    """Return one row as its page of the documentation shows it, for programs."""
+    return {**entry(kind, public_url), "examples": snippets(kind, public_url)}
+
+
 def markdown(kind: ErrorKind, public_url: str | None) -> str:
     """Return one row as a page for people and agents, with links where there is a server."""
     retry = "yes" if kind.retryable else "no"
     where = "in `errors`, for one field of a 422 or 400" if kind.of_field else kind.type
+    examples = snippets(kind, public_url)
     related = ", ".join(_link(other, public_url) for other in kind.related)
     return "\n".join(
         [
@@ -47,8 +64,31 @@ def markdown(kind: ErrorKind, public_url: str | None) -> str:
             f"- Did the request happen? `{kind.outcome}`",
             *([f"- Related: {related}"] if related else []),
             "",
+            "## Try it",
+            "",
+            _TRY_SIMULATED if EXAMPLES[kind.reason].simulated else _TRY,
+            "",
+            "```shell",
+            examples["curl"],
+            "```",
+            "",
+            "```python",
+            examples["python"],
+            "```",
+            "",
         ]
     )
+
+
+_TRY = (
+    "This provokes the error. `OPERATOR_API_KEY` is an admin token of the test environment"
+    " (`op_test_…`)."
+)
+_TRY_SIMULATED = (
+    "No request can bring this about by itself, so the example asks for it: with a token of the"
+    " test environment (`op_test_…`) in `OPERATOR_API_KEY`, the server answers any request with the"
+    " error that `Operator-Simulate` names, real in every respect."
+)
 
 
 def _link(reason: str, public_url: str | None) -> str:
