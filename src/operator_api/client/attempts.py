@@ -84,10 +84,11 @@ class Send(NamedTuple):
     def timeouts(self) -> dict[str, float]:
         """The limits of each step, as httpx2 takes them."""
         whole = self.timeout
-        # Shorter than the whole, so that it is certain which of the two has passed: what was not
-        # connected was not sent.
-        connect = min(CONNECT_TIMEOUT, 0.9 * whole)
-        return {"connect": connect, "read": whole, "write": whole, "pool": whole}
+        # Shorter than the whole, so that it is certain which of them has passed: what had no
+        # connection was not sent.
+        soon = 0.9 * whole
+        connect = min(CONNECT_TIMEOUT, soon)
+        return {"connect": connect, "read": whole, "write": whole, "pool": soon}
 
 
 Effect = Authorize | Sleep | Send
@@ -289,7 +290,7 @@ class Attempts:
         first = self._retries == 0
         self._origin.budget.succeeded(first_try=first, spent=self._spent, now=now)
         if log.isEnabledFor(logging.INFO):
-            self._log(f"{response.status_code} {response.request_id}", "")
+            self._log(f"{response.status_code} {response.request_id or ''}".rstrip(), "")
 
     def _recover(self, failed: Failed, *, gone: bool) -> Generator[Effect, Any, None]:
         """Wait until the next attempt is due, or raise that there will be none."""
@@ -390,9 +391,9 @@ class Attempts:
         failure, came = failed.failure, failed.came
         answer = came if isinstance(came, Response) else None
         if log.isEnabledFor(logging.INFO):
-            what = f"{failure.status} {failure.reason}" if failure.status else failed.error.__name__
-            if answer is not None:
-                what += f" {answer.request_id}"
+            met = failure.status or failed.error.__name__
+            told = (met, failure.reason, answer and answer.request_id)
+            what = " ".join(str(each) for each in told if each)
             self._log(what, "given up" if delay is None else f"next in {delay:.2f} s")
         if self._around.record is None:
             return

@@ -117,8 +117,13 @@ def _of_invalid_answer(
 
 
 def _of_status(response: Response, members: dict[str, Any]) -> APIError:
-    """Make the exception of an answer of 400 and above, whoever gave it."""
+    """Make the exception of an answer of 400 and above, whoever gave it.
+
+    What is not under the contract may repeat what was sent, so nothing of it is shown.
+    """
     told = _error_object(response)
+    if not all(_text(told, name) for name in ("type", "reason", "message", "request_id")):
+        told = {}
     status = response.status_code
     reason = _text(told, "reason") or response.headers.get(ERROR_REASON)
     message = _text(told, "message") or "The answer is not one of the API's."

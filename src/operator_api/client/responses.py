@@ -2,12 +2,27 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from httpx2 import Headers
 
 from operator_api.contract.headers import REQUEST_ID
 
+# What goes with a pickle: none of it is of anybody's writing.
+_KEPT = frozenset(
+    {
+        "content-length",
+        "content-type",
+        "date",
+        "idempotent-replayed",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "x-error-reason",
+        "x-request-id",
+        "x-should-retry",
+    }
+)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -37,6 +52,18 @@ class Response:
     def json(self) -> Any:
         """Read the body as JSON; raise ValueError where it is not."""
         return json.loads(self.content)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the body and whatever else may hold a secret; a copy has all."""
+        kept = [each for each in self.headers.multi_items() if each[0].lower() in _KEPT]
+        headers = Headers(kept)
+        return Response, (self.status_code, headers, b""), (None, {"attempts": self.attempts})
+
+    def __copy__(self) -> Self:
+        return self  # nothing of it changes once it is there
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status_code} {self.request_id or 'without an id'}>"

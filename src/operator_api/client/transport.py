@@ -168,6 +168,10 @@ KINDS: dict[type[httpx2.HTTPError], Kind] = {
     httpx2.ProtocolError: Kind.BROKEN,
     httpx2.TransportError: Kind.BROKEN,
     httpx2.RequestError: Kind.BROKEN,
+    httpx2.SSEError: Kind.BROKEN,
+    # Raised by ``raise_for_status``, which a client of somebody's own may call in a hook.
+    httpx2.HTTPStatusError: Kind.BROKEN,
+    httpx2.HTTPError: Kind.BROKEN,
 }
 
 
