@@ -109,8 +109,11 @@ class Authenticator:
         """Look every token up again: one of them has changed."""
         self._seen.clear()
 
-    async def authenticate(self, authorization: str | None) -> Token:
-        """Return the token of an Authorization header, or raise the 401 that says what is wrong."""
+    async def recognise(self, authorization: str | None) -> Token:
+        """Return the token of an Authorization header, usable or not; raise 401 if there is none.
+
+        What is returned is for ``require_active`` to judge.
+        """
         if authorization is None:
             raise Problem(MISSING_TOKEN, headers=[_CHALLENGE])
         now = time.monotonic_ns()
@@ -120,7 +123,6 @@ class Authenticator:
         token = self._seen.get(authorization)
         if token is None:
             token = self._seen[authorization] = await self._find(_read(authorization))
-        _require_active(token)
         return token
 
     async def _find(self, secret: str) -> Token:
@@ -167,7 +169,8 @@ def _invalid(kind: Any, **metadata: str) -> Problem:
     return Problem(kind, metadata, headers=[_CHALLENGE_INVALID])
 
 
-def _require_active(token: Token) -> None:
+def require_active(token: Token) -> None:
+    """Raise the 401 of a token that is revoked or has expired."""
     if token.revoked_at is not None:
         raise _invalid(REVOKED_TOKEN, revoked_at=format_timestamp(token.revoked_at))
     if token.expires_at is not None and token.expires_at <= now_microseconds():

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from operator_api.contract.errors import Problem
 from operator_api.contract.operations import Operation
 from operator_api.server.auth import Token
 from operator_api.server.cursors import Cursors
@@ -32,7 +33,8 @@ class Exchange:
     ``segments`` are the path's, each decoded by itself: an encoded slash does not divide them.
 
     ``view`` is how an error is to be shown; ``replay_of`` the id of the request whose answer is
-    given again.
+    given again. ``bearer`` is whose token came in, though it may be one that is no longer usable;
+    ``token`` is a usable one. ``problem`` is what was refused.
     """
 
     request_id: str
@@ -47,6 +49,8 @@ class Exchange:
     operation: Operation | None = None
     token: Token | None = None
     verdict: Verdict | None = None
+    bearer: Token | None = None
+    problem: Problem | None = None
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value as text, or None."""

@@ -33,7 +33,7 @@ from operator_api.contract.headers import (
 from operator_api.contract.models import Params
 from operator_api.contract.operations import Operation
 from operator_api.contract.validation import validate_body, validate_params
-from operator_api.server.auth import Authenticator, Token, insufficient_scope
+from operator_api.server.auth import Authenticator, Token, insufficient_scope, require_active
 from operator_api.server.cursors import Cursors
 from operator_api.server.database import Database, GuardFailed
 from operator_api.server.exchange import (
@@ -212,7 +212,9 @@ class Pipeline:
         """Recognise the token: 401, or 429 for an address that goes on with unusable ones."""
         authorization = exchange.header(b"authorization")
         try:
-            return await self._authenticator.authenticate(authorization)
+            token = exchange.bearer = await self._authenticator.recognise(authorization)
+            require_active(token)
+            return token
         except Problem as problem:
             if authorization is None or problem.kind.status != 401:
                 raise
@@ -308,6 +310,7 @@ class Pipeline:
     # --- the way out
 
     def _refuse(self, problem: Problem, exchange: Exchange) -> Response:
+        exchange.problem = problem
         client_id = exchange.header(b"x-request-id")
         if client_id is not None and parse_client_request_id(client_id):
             problem.metadata["client_request_id"] = client_id
@@ -371,4 +374,5 @@ def _success(answer: Answer, operation: Operation) -> Response:
 
 def _replayed(exchange: Exchange, request_id: str, response: Response) -> Response:
     exchange.replay_of = request_id
+    exchange.problem = None  # that of an earlier attempt of ours
     return response._replace(headers=[*response.headers, (b"idempotent-replayed", b"true")])
