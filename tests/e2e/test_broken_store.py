@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.errors import assert_error
 from tests.servers import Server, eventually, running
@@ -118,6 +119,8 @@ def test_a_full_disk_is_503_with_nothing_half_written_and_passes(data: Path) -> 
             for number in refused:
                 error = assert_error(answers[number], 503, "store_unavailable")
                 assert error["outcome"] == "unknown" or f"full-{number}" not in emails(data)
+                # With a key, to send it again is safe and settles the outcome.
+                assert error["retry"]["action"] == "retry_with_backoff"
             assert client.get(f"/v1/users/{user['id']}").json() == user
             assert_sound(data)
         eventually(lambda: create(client, "after").status_code in {201, 409})
@@ -126,6 +129,28 @@ def test_a_full_disk_is_503_with_nothing_half_written_and_passes(data: Path) -> 
         assert emails(data) == {"before", "after", *(f"full-{n}" for n in range(200))}
         assert query(data, "SELECT count(*) FROM user_tags") == [(50 * 201,)]
     assert_sound(data)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_an_unknown_outcome_is_settled_by_a_retry_with_the_same_key_alone(
+    data: Path, keyed: bool
+) -> None:
+    with running(data) as server, server.client() as client:
+        with full_disk(server):
+            answer = create_until_unknown(client, keyed=keyed)
+        error = assert_error(answer, 503, "store_unavailable")
+        assert error["retry"]["action"] == ("retry_with_backoff" if keyed else "check_outcome")
+        assert answer.headers["x-should-retry"] == ("true" if keyed else "false")
+
+
+def create_until_unknown(client: httpx2.Client, *, keyed: bool) -> httpx2.Response:
+    """Create users until the store cannot tell whether one was committed."""
+    for number in range(2000):
+        key = f"key-{number}" if keyed else None
+        answer = create(client, f"user-{number}", key=key, size=3200)
+        if answer.status_code == 503 and answer.json()["error"]["outcome"] == "unknown":
+            return answer
+    raise AssertionError("the disk did not fill up")
 
 
 def test_a_disk_that_fills_up_under_many_writers(data: Path) -> None:

@@ -147,11 +147,17 @@ class Problem(Exception):
         self.headers = headers
         self.after_seconds = 1 if after_seconds is None and kind.waits else after_seconds
         self.outcome: Outcome = outcome or kind.outcome
+        # The request had an idempotency key: to send it again is safe, and settles the outcome.
+        self.repeatable = False
 
     @property
     def action(self) -> Action:
-        """What to do: the row's advice, unless the write may have happened."""
-        return "check_outcome" if self.outcome == "unknown" else self.kind.action
+        """What to do: the row's advice, unless the write may have happened and repeating it, too.
+
+        A ``repeatable`` request is repeated: whatever became of the first one, it acts once.
+        """
+        settled = self.outcome != "unknown" or self.repeatable
+        return self.kind.action if settled else "check_outcome"
 
     @property
     def message(self) -> str:

@@ -196,6 +196,7 @@ def refusing(problem: Problem, public_url: str) -> Respond:
 
     async def refuse(exchange: Exchange, _incoming: Incoming) -> Response:
         exchange.problem = problem
+        problem.repeatable = exchange.keyed
         response = problem_response(problem, exchange.request_id, public_url)
         request_id = (b"x-request-id", exchange.request_id.encode())
         return response._replace(headers=[request_id, *response.headers])

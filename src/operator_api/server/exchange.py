@@ -32,7 +32,8 @@ class Exchange:
 
     ``segments`` are the path's, each decoded by itself: an encoded slash does not divide them.
 
-    ``view`` is how an error is to be shown; ``replay_of`` the id of the request whose answer is
+    ``view`` is how an error is to be shown; ``keyed`` whether there is an idempotency key, so that
+    to send the request again is safe; ``replay_of`` the id of the request whose answer is
     given again. ``bearer`` is whose token came in, though it may be one that is no longer usable;
     ``token`` is a usable one. ``problem`` is what was refused.
     """
@@ -45,6 +46,7 @@ class Exchange:
     headers: Mapping[bytes, bytes]
     address: str
     view: View = "json"
+    keyed: bool = False
     replay_of: str | None = None
     operation: Operation | None = None
     token: Token | None = None

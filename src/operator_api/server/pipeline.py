@@ -152,6 +152,7 @@ class Pipeline:
             raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
         content = await read_content(exchange, operation, incoming, self._bounds.body_bytes)
         key_text, if_match = read_conditions(exchange, operation)
+        exchange.keyed = key_text is not None
         params = _params(exchange, operation)
         body, fields = _body(content, operation)
         call = Call(
@@ -311,6 +312,7 @@ class Pipeline:
 
     def _refuse(self, problem: Problem, exchange: Exchange) -> Response:
         exchange.problem = problem
+        problem.repeatable = exchange.keyed
         client_id = exchange.header(b"x-request-id")
         if client_id is not None and parse_client_request_id(client_id):
             problem.metadata["client_request_id"] = client_id
