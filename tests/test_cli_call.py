@@ -1,10 +1,9 @@
-"""``operator-api call``, as its users meet it: every operation, its errors, and lists cut short."""
+"""``operator-api call``, as its users meet it: every operation, and what it takes and prints."""
 
 import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -17,11 +16,11 @@ import pytest
 from pydantic import BaseModel
 
 from operator_api.cli import program
+from operator_api.cli.call_answers import show_table
 from operator_api.cli.call_fields import Field, fields_of, read_words
-from operator_api.contract.errors import CATALOGUE
 from operator_api.contract.operations import BY_NAME, OPERATIONS, Operation
-from operator_api.drill.faults import Html, Refuse, ResetAfter, Status
-from operator_api.drill.plans import Always, InOrder, Plan
+from operator_api.drill.faults import Refuse
+from operator_api.drill.plans import InOrder
 from tests.calls import (
     LISTS,
     Records,
@@ -31,65 +30,11 @@ from tests.calls import (
     name_of,
     new_email,
 )
-from tests.errors import MEMBERS
 from tests.faulty import answering, faulty
 from tests.servers import Server
+from tests.shell import PROGRAM, Shell, environment
 
-PROGRAM = [sys.executable, "-m", "operator_api.cli", "call"]
 TOKEN = re.compile(r"op_(?:live|test)_[0-9A-Za-z]{49}")
-
-Done = subprocess.CompletedProcess[str]
-
-
-def environment(url: str, token: str | None, **variables: str) -> dict[str, str]:
-    ours = ("OPERATOR_", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    key = {} if token is None else {"OPERATOR_API_KEY": token}
-    return {**kept, "OPERATOR_BASE_URL": url, **key, **variables}
-
-
-class Shell:
-    """Runs the command against a server."""
-
-    def __init__(self, url: str, token: str | None) -> None:
-        self.url = url
-        self.token = token
-
-    def run(self, *words: str, sent: str = "", **variables: str) -> Done:
-        done = subprocess.run(
-            [*PROGRAM, *words],
-            env=environment(self.url, self.token, **variables),
-            input=sent,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert "\x1b" not in done.stdout + done.stderr, "colours, where there is no terminal"
-        assert not self.token or self.token not in done.stdout + done.stderr
-        return done
-
-    def says(self, *words: str, sent: str = "") -> Any:
-        """Require success; return what was printed, as JSON."""
-        done = self.run(*words, "--json", sent=sent)
-        assert (done.returncode, done.stderr) == (0, ""), done
-        return json.loads(done.stdout)
-
-    def fails(self, code: int, *words: str, sent: str = "") -> str:
-        """Require that it fails, in words that come on standard error alone; return them."""
-        done = self.run(*words, sent=sent)
-        assert (done.returncode, done.stdout) == (code, ""), done
-        assert done.stderr.startswith("Error: ")
-        return done.stderr
-
-    def error(self, code: int, *words: str) -> dict[str, Any]:
-        """Require that it fails; return the JSON document on standard error."""
-        done = self.run(*words, "--json")
-        assert (done.returncode, done.stdout) == (code, ""), done
-        document: dict[str, Any] = json.loads(done.stderr)
-        assert [name for name in document["error"] if name in MEMBERS] == MEMBERS
-        return document
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +197,31 @@ def test_the_token_comes_from_a_file_and_never_from_an_argument(
     assert not TOKEN.search(Shell(server.url, "x").fails(2, "me.get", server.token))
 
 
+def test_the_token_is_asked_for_on_a_terminal(server: Server) -> None:
+    parent, child = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*PROGRAM, "me.get", "--json"],
+            env=environment(server.url, None, TERM="dumb"),
+            stdin=child,
+            stdout=subprocess.PIPE,
+            stderr=child,
+            start_new_session=True,
+        )
+        shown = ""
+        while not shown.endswith(": "):  # what is typed before is thrown away
+            shown += os.read(parent, 1 << 10).decode()
+        os.write(parent, f"{server.token}\n".encode())
+        answer, _ = process.communicate(timeout=30)
+        shown += os.read(parent, 1 << 10).decode()
+    finally:
+        os.close(child)
+        os.close(parent)
+    assert json.loads(answer)["environment"] == "test"
+    assert "API key" in shown
+    assert server.token not in shown, "it is not shown while it is typed"
+
+
 def test_the_outbox_of_a_program_is_left_alone(shell: Shell, tmp_path: Path) -> None:
     done = shell.run("me.get", OPERATOR_OUTBOX=str(tmp_path / "outbox"))
     assert done.returncode == 0
@@ -319,6 +289,29 @@ def test_progress_is_for_terminals(shell: Shell, records: Records) -> None:
     count = len(done.stdout.splitlines())
     assert "users.list" in shown
     assert f"{count} items" in shown
+
+
+@pytest.mark.parametrize(("columns", "fit"), [(80, 3), (400, 7)])
+def test_a_narrow_terminal_is_told_what_it_does_not_show(
+    columns: int, fit: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    user = {
+        "id": "usr_" + "0" * 32,
+        "name": "Ada Lovelace",
+        "email": "ada.lovelace@example.com",
+        "phone": "+14155550123",
+        "tags": ["vip", "beta"],
+        "created_at": "2026-01-31T12:00:00.000000Z",
+        "updated_at": "2026-01-31T12:00:00.000000Z",
+    }
+    show_table(BY_NAME["users.list"], [user])
+    printed = capsys.readouterr()
+    header = re.sub(r"\x1b\[[0-9;]*m", "", printed.out.splitlines()[0])
+    assert header.lower().split() == list(user)[:fit]
+    left_out = ", ".join(list(user)[fit:])
+    assert printed.err == (f"Too narrow for {left_out}: see --json.\n" if left_out else "")
 
 
 def test_attempts_are_told(server: Server) -> None:
@@ -398,148 +391,6 @@ def test_what_the_server_would_refuse_is_not_sent(shell: Shell, told: Any) -> No
     printed = shell.fails(1, *words, "--no-validate")
     assert "#/emial: emial is not a known field. Did you mean email?" in printed
     assert "To mend it, rename emial to email." in printed
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-def test_an_error_says_all_that_is_known_of_it(shell: Shell, api: httpx2.Client) -> None:
-    user = create(api, "/v1/users", email=new_email())
-    words = ("users.create", f"email={user['email']}")
-    printed = shell.fails(1, *words)
-    kind = CATALOGUE["already_exists"]
-    assert printed.startswith("Error: 409 already_exists: ")
-    assert re.search(r"Request id +req_[0-9a-f]{32}\n", printed)
-    for part in (kind.hint, user["id"], f"{shell.url}/docs/errors/already_exists"):
-        assert part in printed
-    assert "Outcome     not_executed, nothing was changed" in printed
-    assert "Try again?  no" in printed
-    document = shell.error(1, *words)
-    assert document["error"]["metadata"]["existing_id"] == user["id"]
-    assert document["call"]["attempts"] == 1
-    raw = shell.run(*words, "--raw")
-    assert raw.returncode == 1
-    assert raw.stdout.startswith("HTTP 409\n")
-    assert raw.stderr.startswith("Error: 409 ")
-
-
-def test_a_token_that_is_refused(server: Server) -> None:
-    printed = Shell(server.url, "op_test_" + "0" * 49).fails(1, "me.get")
-    assert printed.startswith("Error: 401 invalid_token: ")
-    assert "use another one" in printed
-
-
-def test_a_limit_says_when_to_try_again(server: Server) -> None:
-    plan = Always(Refuse("rate_limited", retry_after=300))
-    with faulty(plan, server) as proxy:
-        limited = Shell(proxy.url, server.token)
-        printed = limited.fails(1, "users.create", f"email={new_email()}")
-        document = limited.error(1, "users.create", f"email={new_email()}")
-    assert "Try again?  yes, later, after 300 s" in printed
-    assert document["error"]["retry"]["retryable"] is True
-    assert document["call"]["retry_after"] == 300
-
-
-def test_no_server() -> None:
-    nowhere = Shell("http://127.0.0.1:1", "op_test_" + "0" * 49)
-    printed = nowhere.fails(1, "users.create", "email=a@example.com", "--max-retries", "0")
-    assert "no connection to http://127.0.0.1:1" in printed
-    assert "operator-api call service.live" in printed
-    assert "Outcome     not_executed" in printed
-    error = nowhere.error(1, "me.get", "--max-retries", "0")["error"]
-    assert (error["code"], error["reason"]) == (None, "no_connection")
-    assert error["retry"]["retryable"] is True
-
-
-def test_a_write_of_unknown_outcome_says_how_to_find_out(server: Server) -> None:
-    email = new_email()
-    with faulty(Always(ResetAfter()), server) as proxy:
-        lost = Shell(proxy.url, server.token)
-        printed = lost.fails(1, "users.create", f"email={email}", "--max-retries", "1")
-    assert "unknown, it is not known whether" in printed
-    assert "Attempts    2" in printed
-    option = re.search(r"--idempotency-key \S+", printed)
-    assert option is not None
-    again = Shell(server.url, server.token)
-    made = again.says("users.create", f"email={email}", *option[0].split())
-    assert made["email"] == email, "the first answer, as it would have come"
-
-
-@pytest.mark.parametrize(
-    "plan",
-    [
-        Always(Html(502)),
-        Always(Status(418, (("Content-Type", "text/plain"),), "\x1b[31mred")),
-        Always(Status(400, (), '{"error": {"message": "\\u001b[31m", "errors": [5]}}')),
-        Always(Html(200)),
-    ],
-    ids=["502", "418", "half an error", "a page for a success"],
-)
-def test_answers_of_others_are_told_as_such(plan: Plan) -> None:
-    with answering(plan) as fake:
-        strange = Shell(fake.url, "op_test_" + "0" * 49)
-        printed = strange.fails(1, "me.get", "--max-retries", "0")
-        error = strange.error(1, "me.get", "--max-retries", "0")["error"]
-    assert "a proxy or another service gave it" in printed
-    assert error["doc_url"] is None
-
-
-# --- lists that end early -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def crowd(api: httpx2.Client) -> tuple[str, list[str]]:
-    """Return a tag, and the users that have it, newest first."""
-    tag = f"crowd{time.time_ns()}"
-    made = [create(api, "/v1/users", email=new_email(), tags=[tag])["id"] for _ in range(6)]
-    return tag, made[::-1]
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_list_that_fails_in_the_middle(
-    server: Server, crowd: tuple[str, list[str]], as_json: bool
-) -> None:
-    tag, users = crowd
-    words = ("users.list", f"tag={tag}", "limit=2", "--all", *(("--json",) if as_json else ()))
-    with faulty(InOrder((None, None, Refuse("internal_error"))), server) as proxy:
-        done = Shell(proxy.url, server.token).run(*words, "--max-retries", "0")
-    assert done.returncode == 1
-    printed = [user for user in users if user in done.stdout]
-    assert printed == users[:4], "what came is printed"
-    if as_json:
-        document = json.loads(done.stderr)
-        assert document["error"]["reason"] == "internal_error"
-        assert document["call"]["items"] == 4
-        cursor = f"cursor={document['call']['cursor']}"
-    else:
-        assert "4 items came before it failed" in done.stderr
-        found = re.search(r"cursor=\S+", done.stderr)
-        assert found is not None
-        cursor = found[0]
-    rest = Shell(server.url, server.token).run(*words, cursor)
-    assert [user for user in users if user in rest.stdout] == users[4:]
-
-
-def test_ctrl_c_keeps_what_came(server: Server, crowd: tuple[str, list[str]]) -> None:
-    tag, users = crowd
-    with faulty(InOrder((None,), then=Refuse("overloaded", retry_after=30)), server) as proxy:
-        process = subprocess.Popen(
-            [*PROGRAM, "users.list", f"tag={tag}", "limit=2", "--all", "--json"],
-            env=environment(proxy.url, server.token),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        came = [process.stdout.readline() for _ in range(2)]
-        until = time.monotonic() + 20
-        while len(proxy.requests) < 2 and time.monotonic() < until:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert [json.loads(line)["id"] for line in came] == users[:2]
-    assert (rest, errors) == ("", "")
 
 
 # --- what it costs --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from operator_api.cli.call_fields import fields_of
 from operator_api.cli.failure_pages import printable
 from operator_api.cli.output import print_json, print_markdown, print_table, tell
+from operator_api.contract.fields import TIMESTAMP_PATTERN
 from operator_api.contract.headers import JSON
 from operator_api.contract.models import Page
 from operator_api.contract.operations import OPERATIONS, Operation
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from operator_api.client.responses import Response
 
 Tick = Callable[[int], None]
+
+_TIME = re.compile(TIMESTAMP_PATTERN)
+# A longer cell is broken, and not a reason to leave a column out.
+_WIDEST = 40
+_GAP = 2
 
 # Control characters above ASCII's, and marks that turn the text around them.
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -81,14 +88,31 @@ def show_table(operation: Operation, items: Sequence[Mapping[str, Any]]) -> None
         return
     assert operation.answer is not None, "it is a list"
     (item,) = operation.answer.__pydantic_generic_metadata__["args"]
-    columns = list(item.model_fields)
-    rows = [[_cell(each.get(name)) for name in columns] for each in items]
-    print_table([name.upper() for name in columns], rows)
+    names = list(item.model_fields)
+    columns = [[name.upper(), *(_cell(each.get(name)) for each in items)] for name in names]
+    shown = columns[: _fitting(columns)]
+    header, *rows = zip(*shown, strict=True)
+    print_table(header, rows)
+    if len(shown) < len(columns):
+        tell(f"Too narrow for {', '.join(names[len(shown) :])}: see --json.")
+
+
+def _fitting(columns: Sequence[Sequence[str]]) -> int:
+    """Return how many columns fit on the terminal; elsewhere all do."""
+    if not sys.stdout.isatty():
+        return len(columns)
+    available, fitting = get_terminal_size().columns, 0
+    for column in columns:
+        available -= min(_WIDEST, max(map(len, column))) + _GAP
+        fitting += available >= 0
+    return max(fitting, 1)
 
 
 def _cell(value: Any) -> str:
     if value in (None, "", []):
         return "-"
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return f"{value[:10]} {value[11:16]}Z"
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         value = ", ".join(value)
     return printable(value if isinstance(value, str) else json.dumps(value))
