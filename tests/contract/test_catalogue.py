@@ -8,6 +8,7 @@ import pytest
 
 from operator_api.contract.errors import (
     CATALOGUE,
+    CHECKS,
     RETRYABLE_ACTIONS,
     TYPE_OF_STATUS,
     Action,
@@ -21,6 +22,7 @@ from operator_api.contract.errors import (
 from operator_api.contract.operations import OPERATIONS
 from operator_api.contract.validation import TRANSLATION
 from tests.errors import assert_error
+from tests.server.test_errors_provoked import ORDER
 from tests.servers import Server
 
 KINDS = tuple(CATALOGUE.values())
@@ -216,3 +218,18 @@ def test_each_reason_has_an_entry_and_a_page(api: httpx2.Client, kind: ErrorKind
 @pytest.mark.parametrize("path", ["/v1/errors/no_such_reason", "/docs/errors/no_such_reason"])
 def test_an_unknown_reason_is_not_found(api: httpx2.Client, path: str) -> None:
     assert_error(api.get(path), 404, "resource_not_found")
+
+
+def test_each_reason_of_a_request_names_the_check_that_failed() -> None:
+    assert {kind.reason for kind in KINDS if kind.check is None} == {
+        kind.reason for kind in OF_FIELD
+    }
+    assert {kind.check for kind in OF_REQUEST} == set(CHECKS)
+
+
+def test_the_checks_are_in_the_order_in_which_the_first_that_fails_answers() -> None:
+    # The order itself is held to a real server, by requests that are wrong in every way.
+    checks = [CATALOGUE[reason].check for reason, _ in ORDER]
+    positions = [CHECKS.index(check) for check in checks if check is not None]
+    assert len(positions) == len(ORDER)
+    assert positions == sorted(set(positions))

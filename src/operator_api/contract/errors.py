@@ -13,7 +13,7 @@ documentation, the command line, the client's exceptions and ``GET /v1/errors``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 ErrorType = Literal[
     "invalid_request",
@@ -37,6 +37,29 @@ Action = Literal[
 ]
 Outcome = Literal["not_executed", "executed", "unknown"]
 Place = Literal["body", "query", "header", "path"]
+# What a request has to pass, in this order: the first check that fails answers.
+Check = Literal[
+    "http",
+    "capacity",
+    "path",
+    "method",
+    "token",
+    "rate",
+    "scope",
+    "accept",
+    "size",
+    "media_type",
+    "headers",
+    "query",
+    "json",
+    "fields",
+    "idempotency",
+    "resource",
+    "precondition",
+    "state",
+    "work",
+]
+CHECKS: tuple[Check, ...] = get_args(Check)
 
 TYPE_OF_STATUS: Mapping[int, ErrorType] = {
     400: "invalid_request",
@@ -66,7 +89,7 @@ class ErrorKind:
 
     ``message`` is a template; each of its variables is also a member of the error's ``metadata``.
     ``of_field`` rows never answer a request by themselves: they stand in the ``errors`` list of
-    one that does.
+    one that does. Of all others ``check`` is the check that a request with this error has failed.
     """
 
     reason: str
@@ -78,6 +101,7 @@ class ErrorKind:
     fix: str
     action: Action
     outcome: Outcome = "not_executed"
+    check: Check | None = None
     of_field: bool = False
     related: tuple[str, ...] = ()
 
@@ -201,6 +225,7 @@ MALFORMED_REQUEST = _row(
     "malformed_request",
     400,
     "Malformed HTTP request",
+    check="http",
     message="The request is not valid HTTP.",
     hint="Send the request with an HTTP client library, not by hand.",
     causes=(
@@ -215,6 +240,7 @@ INVALID_JSON = _row(
     "invalid_json",
     400,
     "Invalid JSON",
+    check="json",
     message="The body is not valid JSON: {problem} at line {line}, column {column}.",
     hint="Check the body at the position given, or build it with a JSON library.",
     causes=(
@@ -229,6 +255,7 @@ EMPTY_BODY = _row(
     "empty_body",
     400,
     "Empty body",
+    check="json",
     message="The request has no body, but this endpoint needs a JSON object.",
     hint="Send a JSON object as the request body.",
     causes=(
@@ -242,6 +269,7 @@ BODY_NOT_OBJECT = _row(
     "body_not_object",
     400,
     "Body is not an object",
+    check="json",
     message="The body must be a JSON object, not {found}.",
     hint="Wrap the values in one JSON object: {…}.",
     causes=(
@@ -255,6 +283,7 @@ INVALID_ENCODING = _row(
     "invalid_encoding",
     400,
     "Body is not UTF-8",
+    check="json",
     message="The body is not valid UTF-8: {problem} at byte {byte}.",
     hint="Encode the body as UTF-8 without a byte order mark.",
     causes=(
@@ -269,6 +298,7 @@ INVALID_PARAMETER = _row(
     "invalid_parameter",
     400,
     "Invalid query parameter",
+    check="query",
     message="Invalid query parameter",
     hint="Check the parameter's values in the endpoint's reference.",
     causes=(
@@ -283,6 +313,7 @@ UNKNOWN_PARAMETER = _row(
     "unknown_parameter",
     400,
     "Unknown query parameter",
+    check="query",
     message="Unknown query parameter",
     hint="Remove the parameter, or correct its name.",
     causes=("The name is misspelled.", "The parameter belongs to another endpoint."),
@@ -293,6 +324,7 @@ INVALID_CURSOR = _row(
     "invalid_cursor",
     400,
     "Invalid cursor",
+    check="query",
     message="The cursor is not one that this list has given.",
     hint="Pass next_cursor back unchanged, with the same filters, or start without a cursor.",
     causes=(
@@ -306,6 +338,7 @@ INVALID_HEADER = _row(
     "invalid_header",
     400,
     "Invalid header",
+    check="headers",
     message="Invalid header",
     hint="Correct the header named in `errors`.",
     causes=(
@@ -320,6 +353,7 @@ TOKEN_IN_URL = _row(
     "token_in_url",
     400,
     "Token in the URL",
+    check="token",
     message="A token was sent in the URL, where logs and proxies can see it.",
     hint="Send the token in the Authorization header, and rotate this one: it may have leaked.",
     causes=("The token was given as a query parameter such as ?api_key=… or ?token=….",),
@@ -333,6 +367,7 @@ MISSING_TOKEN = _row(
     "missing_token",
     401,
     "No token",
+    check="token",
     message="No API token was sent.",
     hint="Check the Authorization header: it must be `Authorization: Bearer <token>`.",
     causes=(
@@ -348,6 +383,7 @@ MALFORMED_AUTHORIZATION = _row(
     "malformed_authorization",
     401,
     "Malformed Authorization header",
+    check="token",
     message="The Authorization header is malformed: {problem}.",
     hint="Check the Authorization header: it must be `Authorization: Bearer <token>`, once.",
     causes=(
@@ -363,6 +399,7 @@ INVALID_TOKEN = _row(
     "invalid_token",
     401,
     "Unknown token",
+    check="token",
     message="The API token is not valid.",
     hint="Check that the token is active and correct: copied whole, and for this server.",
     causes=(
@@ -377,6 +414,7 @@ EXPIRED_TOKEN = _row(
     "expired_token",
     401,
     "Expired token",
+    check="token",
     message="The API token expired at {expired_at}.",
     hint="Create or rotate the token, and use the new one.",
     causes=(
@@ -391,6 +429,7 @@ REVOKED_TOKEN = _row(
     "revoked_token",
     401,
     "Revoked token",
+    check="token",
     message="The API token was revoked at {revoked_at}.",
     hint="Use another token: a revoked one never becomes valid again.",
     causes=("Somebody with tokens:admin revoked the token.",),
@@ -405,6 +444,7 @@ INSUFFICIENT_SCOPE = _row(
     "insufficient_scope",
     403,
     "Missing scope",
+    check="scope",
     message="The token lacks the scope {missing}.",
     hint="Use a token with the scopes that `metadata.required` lists.",
     causes=(
@@ -423,6 +463,7 @@ UNKNOWN_ENDPOINT = _row(
     "unknown_endpoint",
     404,
     "Unknown endpoint",
+    check="path",
     message="There is no endpoint at this path.",
     hint="Check the endpoint's path, its /v1 prefix, and slashes at the end.",
     causes=(
@@ -436,6 +477,7 @@ RESOURCE_NOT_FOUND = _row(
     "resource_not_found",
     404,
     "Resource not found",
+    check="resource",
     message="There is no {resource} with this id.",
     hint="Check the id, and that the token is of the same account and environment.",
     causes=(
@@ -450,6 +492,7 @@ METHOD_NOT_ALLOWED = _row(
     "method_not_allowed",
     405,
     "Method not allowed",
+    check="method",
     message="{method} is not allowed here. Allowed: {allowed}.",
     hint="Use one of the methods in the Allow header.",
     causes=(
@@ -463,6 +506,7 @@ NOT_ACCEPTABLE = _row(
     "not_acceptable",
     406,
     "Not acceptable",
+    check="accept",
     message="No representation matches the Accept header. Available: {available}.",
     hint="Send `Accept: application/json`, or leave the header out.",
     causes=("The Accept header names only media types that this endpoint does not have.",),
@@ -473,6 +517,7 @@ REQUEST_TIMEOUT = _row(
     "request_timeout",
     408,
     "Request not received in time",
+    check="http",
     message="The request did not arrive completely within {seconds} seconds.",
     hint="Send the whole request at once; check the network and the Content-Length.",
     causes=(
@@ -487,6 +532,7 @@ BODY_TOO_LARGE = _row(
     "body_too_large",
     413,
     "Body too large",
+    check="size",
     message="The body is larger than {limit_bytes} bytes.",
     hint="Make the body smaller.",
     causes=(
@@ -500,6 +546,7 @@ UNSUPPORTED_MEDIA_TYPE = _row(
     "unsupported_media_type",
     415,
     "Unsupported media type",
+    check="media_type",
     message="The body's {header} is not supported. Supported: {supported}.",
     hint="Send JSON with `Content-Type: application/json`, without Content-Encoding.",
     causes=(
@@ -514,6 +561,7 @@ HEADERS_TOO_LARGE = _row(
     "headers_too_large",
     431,
     "Headers too large",
+    check="http",
     message="The request line and headers are larger than {limit_bytes} bytes.",
     hint="Send fewer or smaller headers, and put data into the body.",
     causes=(
@@ -530,6 +578,7 @@ ALREADY_EXISTS = _row(
     "already_exists",
     409,
     "Already exists",
+    check="state",
     message="A {resource} with this {field} already exists.",
     hint="Update the existing one, whose id is in `metadata.existing_id`, or use another value.",
     causes=(
@@ -543,6 +592,7 @@ LIMIT_REACHED = _row(
     "limit_reached",
     409,
     "Limit reached",
+    check="state",
     message="The {resource} already has {limit} {what}, the most it can have.",
     hint="Remove one before you add another.",
     causes=("The record holds as many items as it can.",),
@@ -553,6 +603,7 @@ CONVERSATION_CLOSED = _row(
     "conversation_closed",
     409,
     "Conversation closed",
+    check="state",
     message="The conversation was closed at {closed_at}.",
     hint="Start a new conversation with the user.",
     causes=("Somebody, or another process, closed the conversation.",),
@@ -563,6 +614,7 @@ TOKEN_INACTIVE = _row(
     "token_inactive",
     409,
     "Token no longer active",
+    check="state",
     message="The token is {status}, and cannot be rotated.",
     hint="Create a new token instead.",
     causes=("The token was revoked, or has expired, before it was rotated.",),
@@ -573,6 +625,7 @@ IDEMPOTENCY_IN_PROGRESS = _row(
     "idempotency_in_progress",
     409,
     "First request still running",
+    check="idempotency",
     message="The first request with this Idempotency-Key is still running.",
     hint="Send the same request again after Retry-After: it will get the first one's answer.",
     causes=(
@@ -587,6 +640,7 @@ PRECONDITION_FAILED = _row(
     "precondition_failed",
     412,
     "Changed in between",
+    check="precondition",
     message="The {resource} has changed since the version in If-Match.",
     hint="Read it again, apply your change to the new version, and send its ETag.",
     causes=("Somebody else changed the record after it was read.",),
@@ -600,6 +654,7 @@ VALIDATION_FAILED = _row(
     "validation_failed",
     422,
     "Validation failed",
+    check="fields",
     message="Validation error",
     hint="Double-check the required fields in your request body.",
     causes=("A field is missing, unknown, or has a wrong value: `errors` lists each one.",),
@@ -610,6 +665,7 @@ IDEMPOTENCY_KEY_REUSED = _row(
     "idempotency_key_reused",
     422,
     "Idempotency key reused",
+    check="idempotency",
     message="This Idempotency-Key was used before, for another request.",
     hint="Mint one key per operation, and change it whenever the request changes.",
     causes=(
@@ -626,6 +682,7 @@ RATE_LIMITED = _row(
     "rate_limited",
     429,
     "Rate limit exceeded",
+    check="rate",
     message="Rate limit of {limit} requests per {window_seconds} seconds exceeded.",
     hint="Wait as long as Retry-After says, then go on more slowly.",
     causes=(
@@ -640,6 +697,7 @@ TOO_MANY_FAILED_AUTHENTICATIONS = _row(
     "too_many_failed_authentications",
     429,
     "Too many failed authentications",
+    check="token",
     message="Too many requests with unusable tokens came from this address; the last: {cause}.",
     hint="Stop, correct the token as `metadata.cause` says, then wait for Retry-After.",
     causes=(
@@ -654,6 +712,7 @@ INTERNAL_ERROR = _row(
     "internal_error",
     500,
     "Internal error",
+    check="work",
     message="Something went wrong on our side.",
     hint="Retry with backoff. If it persists, contact support with the request_id.",
     causes=("A defect in the server. What the request had begun was undone.",),
@@ -665,6 +724,7 @@ OVERLOADED = _row(
     "overloaded",
     503,
     "Overloaded",
+    check="capacity",
     message="The server has more requests than it can answer now.",
     hint="Retry after Retry-After, with backoff and jitter.",
     causes=("More requests come in than the server can handle.",),
@@ -676,6 +736,7 @@ STORE_UNAVAILABLE = _row(
     "store_unavailable",
     503,
     "Store unavailable",
+    check="work",
     message="The data store cannot be used at the moment.",
     hint="Retry after Retry-After, with backoff and jitter.",
     causes=(
@@ -690,6 +751,7 @@ SHUTTING_DOWN = _row(
     "shutting_down",
     503,
     "Shutting down",
+    check="capacity",
     message="The server is shutting down.",
     hint="Retry after Retry-After: another process takes over.",
     causes=("The server is being restarted or updated.",),
