@@ -84,6 +84,7 @@ def test_a_write_of_unknown_outcome_says_how_to_find_out(server: Server) -> None
         printed = lost.fails(1, "users.create", f"email={email}", "--max-retries", "1")
     assert "unknown, it is not known whether" in printed
     assert "Attempts    2" in printed
+    assert "Try again?  only with the idempotency key above" in printed
     option = re.search(r"--idempotency-key \S+", printed)
     assert option is not None
     again = Shell(server.url, server.token)

@@ -145,7 +145,8 @@ def _details(metadata: Any) -> str:
 
 def _advice(error: Mapping[str, Any], call: Mapping[str, Any]) -> str:
     retry = error["retry"]
-    text = _TRY.get(retry["action"], "yes, later" if retry["retryable"] else "no")
+    action = "check_outcome" if error["outcome"] == "unknown" else retry["action"]
+    text = _TRY.get(action, "yes, later" if retry["retryable"] else "no")
     after = call["retry_after"] or retry["after_seconds"]
     return f"{text}, after {after:g} s" if retry["retryable"] and after else text
 
@@ -210,8 +211,6 @@ def _error_object(error: APIError) -> dict[str, Any]:
         told = _made(None, error.message, "api_error", "endless_list", "", action="contact_support")
     told["outcome"] = error.outcome
     told["request_id"] = error.request_id or told["request_id"]
-    if error.outcome == "unknown":
-        told["retry"] = {**told["retry"], "retryable": False, "action": "check_outcome"}
     return told
 
 
