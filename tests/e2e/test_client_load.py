@@ -154,7 +154,7 @@ def report(kind: Kind, what: str, **figures: Any) -> None:
 @pytest.mark.parametrize("mix", [MIX, LIMITED], ids=["mix", "limited"])
 async def test_faults(kind: Kind, mix: tuple[Fault, ...], tmp_path: Path) -> None:
     """500 creates, of which 40 % meet a fault at first."""
-    count = 500 if FULL else 150
+    count = 500 if FULL else 100
     emails = new_emails("faults", count)
     plan: Plan = Share(0.4, mix, seed=7)
     with running(tmp_path / "data") as server, faulty(plan, server) as proxy:
@@ -172,7 +172,7 @@ async def test_faults(kind: Kind, mix: tuple[Fault, ...], tmp_path: Path) -> Non
 
 async def test_an_outage(kind: Kind, tmp_path: Path) -> None:
     """400 creates at 10 a second, with the server gone for 20 seconds in the middle."""
-    rate, count, start, gone = (10, 400, 10.0, 20.0) if FULL else (15, 150, 2.0, 6.0)
+    rate, count, start, gone = (10, 400, 10.0, 20.0) if FULL else (15, 120, 1.5, 6.0)
     emails = new_emails("outage", count)
     with running(tmp_path / "data") as server, faulty(Window(start, gone), server) as proxy:
         async with kind.open(proxy.url, api_key=server.token) as client:
