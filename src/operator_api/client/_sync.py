@@ -121,20 +121,32 @@ class OperatorAI(Resources[Sync]):
         return f"<{type(self).__name__} {self._sender.configuration.base_url}>"
 
 
+class _ProcessLock:
+    """A lock of each process: one that the parent held at a fork would never be released."""
+
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: dict[int, Lock] = {}
+
+    def mine(self) -> Lock:
+        return self._locks.setdefault(os.getpid(), Lock())
+
+
 class Tokens:
     """The token that calls use, asked for once and again when the server refuses it."""
 
     def __init__(self, api_key: ApiKey) -> None:
         self._ask = api_key if callable(api_key) else None
         self._token = None if callable(api_key) else api_key
-        self._lock = Lock()
+        self._lock = _ProcessLock()
 
     def get(self, refused: str | None) -> str:
         """Return the token; another one than the refused, if asking brings one."""
         token = self._token
         if token is not None and (token != refused or self._ask is None):
             return token
-        with self._lock:
+        with self._lock.mine():
             # Of those who were refused together, the first has asked for all.
             if self._token is None or self._token == refused:
                 assert self._ask is not None, "a fixed token is never None"
@@ -153,7 +165,7 @@ class Connections:
         self._given = given
         self._transport: httpx2.HTTPTransport | None = None
         self._process = 0
-        self._lock = Lock()
+        self._lock = _ProcessLock()
         self._closed = False
 
     def send(self, request: httpx2.Request) -> httpx2.Response:
@@ -170,7 +182,7 @@ class Connections:
     def _open(self) -> None:
         # What a fork has inherited is the parent's: two who read from one socket get half each.
         transport = open_transport(self._url)
-        with self._lock:
+        with self._lock.mine():
             if self._process == os.getpid():
                 transport.close()
             else:
