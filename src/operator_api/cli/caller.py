@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from operator_api.cli.call_answers import Items, is_list, progress, show_answer, show_raw
 from operator_api.cli.call_failures import CallFailure, of_error
@@ -19,10 +19,7 @@ from operator_api.cli.problems import Failure, usage
 from operator_api.client import APIError, OperatorAI, OperatorError
 from operator_api.client.call import Call
 from operator_api.client.pages import SyncPage
-from operator_api.client.responses import RawResponse
 from operator_api.contract.operations import Operation
-
-T = TypeVar("T")
 
 _KEY = "OPERATOR_API_KEY"
 
@@ -42,14 +39,6 @@ class Order:
     verbose: bool = False
 
 
-class _Client(OperatorAI):
-    """The client, which also gives the raw answer to a call that is a value."""
-
-    def send_raw(self, call: Call[T]) -> RawResponse[T]:
-        """Return the answer as it came."""
-        return self._sender.send_raw(call)
-
-
 def make(order: Order) -> None:
     """Make the call, and print what it answers; raise Failure where it fails."""
     operation = find_operation(order.name)
@@ -61,7 +50,7 @@ def make(order: Order) -> None:
     # A command makes its one call, and does not begin to send what a program keeps in its outbox.
     os.environ.pop("OPERATOR_OUTBOX", None)
     try:
-        with _Client(api_key=_key(order, operation), **order.options) as client:
+        with OperatorAI(api_key=_key(order, operation), **order.options) as client:
             if order.every_page:
                 _list_all(client, call, operation, order)
             else:
@@ -118,7 +107,7 @@ def _no_key(message: str) -> Failure:
     )
 
 
-def _call_once(client: _Client, call: Call[Any], operation: Operation, order: Order) -> None:
+def _call_once(client: OperatorAI, call: Call[Any], operation: Operation, order: Order) -> None:
     answer = client.send_raw(call)
     if order.raw:
         show_raw(answer, as_json=order.as_json)
@@ -129,7 +118,7 @@ def _call_once(client: _Client, call: Call[Any], operation: Operation, order: Or
 # --- all pages of a list ---
 
 
-def _list_all(client: _Client, call: Call[Any], operation: Operation, order: Order) -> None:
+def _list_all(client: OperatorAI, call: Call[Any], operation: Operation, order: Order) -> None:
     """Print the items of all pages. Whatever ends it early, what came is printed."""
     params = {**_largest_pages(operation), **call.params}
     call = Call(call.operation, call.ids, params, None, call.options)

@@ -108,6 +108,10 @@ class AsyncOperatorAI(Resources[Async]):
         """Make a call that was built as a value, and return its answer."""
         return await self._sender.send(call)
 
+    async def send_raw(self, call: Call[T]) -> RawResponse[T]:
+        """Make a call that was built as a value, and return its answer as it came."""
+        return await self._sender.send_raw(call)
+
     async def close(self) -> None:
         """Close the connections, and stop sending from the outbox. Later calls are refused."""
         if self._access.is_open:

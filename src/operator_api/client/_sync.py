@@ -101,6 +101,10 @@ class OperatorAI(Resources[Sync]):
         """Make a call that was built as a value, and return its answer."""
         return self._sender.send(call)
 
+    def send_raw(self, call: Call[T]) -> RawResponse[T]:
+        """Make a call that was built as a value, and return its answer as it came."""
+        return self._sender.send_raw(call)
+
     def close(self) -> None:
         """Close the connections, and stop sending from the outbox. Later calls are refused."""
         self._access.close()

@@ -107,7 +107,8 @@ class APIResponseValidationError(APIError):
 class APIStatusError(APIError):
     """An answer of 400 and above, with the members of the contract's error object.
 
-    Programs use ``reason``, ``type`` and ``metadata``. An answer that is not under the contract, as
+    Programs use ``reason``, ``type``, ``metadata`` and ``action``, which says what to do next;
+    ``log_url`` leads to the request's explanation. An answer that is not under the contract, as
     a proxy gives it, has ``reason`` None.
     """
 
@@ -119,7 +120,9 @@ class APIStatusError(APIError):
         reason: str | None = None,
         type: str | None = None,  # noqa: A002 - the contract's name of the member
         hint: str | None = None,
+        action: str | None = None,
         doc_url: str | None = None,
+        log_url: str | None = None,
         errors: Sequence[FieldError] = (),
         metadata: Mapping[str, Any] | None = None,
         **members: Any,
@@ -130,7 +133,9 @@ class APIStatusError(APIError):
         self.reason = reason
         self.type = type
         self.hint = hint
+        self.action = action
         self.doc_url = doc_url
+        self.log_url = log_url
         self.errors = tuple(errors)
         self.metadata = dict(metadata or {})
 

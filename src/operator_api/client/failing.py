@@ -131,15 +131,16 @@ def _of_status(response: Response, members: dict[str, Any]) -> APIError:
     request_id = response.request_id or _text(told, "request_id")
     about = ", ".join(filter(None, (request_id, doc_url and f"see {doc_url}")))
     text = f"{status} {reason or 'without a reason'}: {message.removeprefix('Validation error: ')}"
-    metadata = told.get("metadata")
     return error_class(status)(
         f"{text} ({about})" if about else text,
         reason=reason,
         type=_text(told, "type"),
         hint=_text(told, "hint"),
+        action=_text(_object(told, "retry"), "action"),
         doc_url=doc_url,
+        log_url=_text(told, "log_url"),
         errors=_field_errors(told.get("errors")),
-        metadata=metadata if isinstance(metadata, dict) else None,
+        metadata=_object(told, "metadata"),
         request_id=request_id,
         **members,
     )
@@ -154,6 +155,11 @@ def _error_object(response: Response) -> Mapping[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         return {}
     return error if isinstance(error, dict) else {}
+
+
+def _object(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = members.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _text(members: Mapping[str, Any], name: str) -> str | None:
