@@ -280,7 +280,7 @@ async def test_connections_that_close_while_they_are_kept_are_no_failure(
 
 
 async def test_members_and_values_that_are_new_are_taken(kind: Kind) -> None:
-    user = {
+    user: dict[str, Any] = {
         "id": "u-1",
         "name": None,
         "email": "a@b.c",
