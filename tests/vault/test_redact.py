@@ -14,11 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operator_api.vault.documents import MAX_BODY, Known, Redactor
 from operator_api.vault.redact import (
-    MAX_BODY,
     MAX_TEXT,
-    Known,
-    Redactor,
     is_secret_name,
     kind_of,
     redact_identifier,

@@ -42,7 +42,8 @@ from operator_api.client.failure_entries import (
     find_keys,
 )
 from operator_api.client.known import KNOWN
-from operator_api.vault.redact import Redactor, redact_identifier, redact_text
+from operator_api.vault.documents import Redactor
+from operator_api.vault.redact import redact_identifier, redact_text
 
 if sys.platform != "win32":
     import fcntl

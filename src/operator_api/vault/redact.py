@@ -9,32 +9,21 @@ Everything here is total (it never raises), idempotent, and takes time linear in
 """
 
 import binascii
-import hashlib
 import html
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 MAX_TEXT = 4096
 MAX_IDENTIFIER = 512
-MAX_BODY = 256 * 1024
-_MAX_CLEAR = 200
-_MAX_HEADERS = 100
-_MAX_DEPTH = 32
-_MAX_ITEMS = 200
-_MAX_NODES = 1000
-_LARGEST_CLEAR_NUMBER = 1_000_000
+MAX_SHORT = 200
 _MAX_ROUNDS = 4
 
-_MASK = re.compile(
+MASK = re.compile(
     r"<(?:string|text|secret|token|jwt|email|phone|card|url|id|time|digits|key|userinfo|encoded)"
     r" [0-9]{1,7}(?: #[0-9]{1,4})?>|<(?:number|object|nested)(?: #[0-9]{1,4})?>|<[0-9]{1,7} more>"
 )
-_UNREADABLE = re.compile(rb'"<unreadable [0-9]{1,12} sha256:[0-9a-f]{16}>"')
 
 _ID = r"(?<![0-9A-Za-z])[a-z]{2,6}_[0-9a-f]{32}(?![0-9A-Za-z])"
 _UUID = r"(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
@@ -46,9 +35,9 @@ _TIME = (
 )
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _ADDRESS = rf"(?<![0-9.]){_OCTET}(?:\.{_OCTET}){{3}}(?![0-9.])"
-_harmless = re.compile(rf"{_MASK.pattern}|{_ID}|{_UUID}|{_HEX_ID}|{_TIME}|{_ADDRESS}")
-_is_id = re.compile(rf"{_ID}|{_UUID}|{_HEX_ID}").fullmatch
-_is_time = re.compile(_TIME).fullmatch
+_harmless = re.compile(rf"{MASK.pattern}|{_ID}|{_UUID}|{_HEX_ID}|{_TIME}|{_ADDRESS}")
+is_id = re.compile(rf"{_ID}|{_UUID}|{_HEX_ID}").fullmatch
+is_time = re.compile(_TIME).fullmatch
 
 # What is after a token's prefix may be cut off, or left out in the middle.
 _GAP = r"(?:…|\.{2,3}|\*+)"
@@ -113,8 +102,6 @@ _hex_run = re.compile(r"(?:[0-9A-Fa-f]{2}){8,}")
 _printable = re.compile(rb"[\x20-\x7e]{6,}")
 _dense_run = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}")
 _word_part = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_identifier = re.compile(r"[A-Za-z_$@][A-Za-z0-9_$.-]{0,47}")
-_clear_value = re.compile(r"[A-Za-z0-9_.:/#*~+-]*")
 _url = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://\S+")
 _invisible = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
@@ -129,18 +116,18 @@ def mask(kind: str, text: str) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Say whether a field, parameter or header of this name holds a secret."""
-    plain = unicodedata.normalize("NFKC", unquote(name[:_MAX_CLEAR])).lower()
+    plain = unicodedata.normalize("NFKC", unquote(name[:MAX_SHORT])).lower()
     plain = re.sub(r"[^a-z0-9]", "", plain)
     return plain in _SECRET_NAMES or _SECRET_PARTS.search(plain) is not None
 
 
 def kind_of(text: str) -> str:
     """Name what a text is: ``email``, ``phone``, ``token`` …, else ``string``."""
-    if len(text) > _MAX_CLEAR:
+    if len(text) > MAX_SHORT:
         return "string"
-    if _is_id(text):
+    if is_id(text):
         return "id"
-    if _is_time(text):
+    if is_time(text):
         return "time"
     if _url.fullmatch(text):
         return "url"
@@ -167,7 +154,7 @@ def _passes_luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-def _made_of_words(text: str) -> bool:
+def made_of_words(text: str) -> bool:
     """Tell an identifier, such as ``line2`` or ``APIStatusError``, from what chance has made."""
     digits = sum(character.isdigit() for character in text)
     if len(text) <= 12:
@@ -196,7 +183,7 @@ def redact_identifier(text: str) -> str:
     Unlike in free text, digits and chance are what identifiers are made of: they stay, unless they
     are a card number, or a phone number with its ``+``.
     """
-    return text if _is_id(text) else _settle(text, MAX_IDENTIFIER, strict=False)
+    return text if is_id(text) else _settle(text, MAX_IDENTIFIER, strict=False)
 
 
 def _settle(text: str, longest: int, *, strict: bool) -> str:
@@ -246,10 +233,10 @@ def _redact_values(text: str) -> str:
         name = named[0]
         if not is_secret_name(name) or _sentence.match(text, start):
             continue
-        if _MASK.match(text, start) or _placeholder.match(text, start):
+        if MASK.match(text, start) or _placeholder.match(text, start):
             continue
         value = _value_after(name, pair["quote"]).match(text, start)
-        if value is None or _is_id(value[0]):
+        if value is None or is_id(value[0]):
             continue
         done += [text[position:start], mask("secret", value[0])]
         position = value.end()
@@ -282,12 +269,12 @@ def _mask_dense(match: re.Match[str]) -> str:
     text = match[0]
     mixed = re.search("[a-z]", text) and re.search("[A-Z]", text)
     numbers = len(re.findall("[0-9]", text)) >= 2
-    return mask("secret", text) if mixed and numbers and not _made_of_words(text) else text
+    return mask("secret", text) if mixed and numbers and not made_of_words(text) else text
 
 
 def _redact_escaped(text: str, *, strict: bool) -> str:
     """Mask a piece of text as a whole if a secret comes out when its escapes are undone."""
-    if _MASK.fullmatch(text):
+    if MASK.fullmatch(text):
         return text
     plain = text
     for _ in range(3):
@@ -330,170 +317,3 @@ def _decodings(text: str) -> Iterator[bytes]:
         yield binascii.a2b_base64(whole + "=" * (-len(whole) % 4))
     for match in _hex_run.finditer(text):
         yield bytes.fromhex(match[0])
-
-
-# --- what has names: JSON and headers -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The names that an API knows, in lower case; ``parent.name`` is one in one place only.
-
-    ``clear`` values stay if they are short and plain, ``prose`` stays as redacted text, and
-    names in ``masked`` stay while their values go. ``headers`` are the ones whose values stay.
-    """
-
-    clear: frozenset[str] = frozenset()
-    prose: frozenset[str] = frozenset()
-    masked: frozenset[str] = frozenset()
-    headers: frozenset[str] = frozenset()
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Every name of a field that may be shown."""
-        listed = self.clear | self.prose | self.masked
-        return frozenset(name.rpartition(".")[2] for name in listed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in a document a value is: its name, that of what holds it, and how deep it is."""
-
-    name: str = ""
-    parent: str = ""
-    depth: int = 0
-    secret: bool = False
-
-
-class Redactor:
-    """Redacts the bodies and headers of an API whose names are known."""
-
-    def __init__(self, known: Known) -> None:
-        self._known = known
-        self._names = known.names
-
-    def body(self, body: bytes) -> bytes:
-        """Redact a JSON body; of what is not readable, length and hash stay."""
-        if _UNREADABLE.fullmatch(body):
-            return body
-        try:
-            if len(body) > MAX_BODY:
-                raise ValueError
-            value = json.loads(body)
-        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-            digest = hashlib.sha256(body).hexdigest()[:16]
-            return f'"<unreadable {len(body)} sha256:{digest}>"'.encode()
-        return json.dumps(self.json(value), separators=(",", ":")).encode()
-
-    def json(self, value: Any) -> Any:
-        """Redact a JSON value. Booleans and null stay; of the rest, names and shapes do."""
-        return self._value(value, _Place(), [_MAX_NODES])
-
-    def headers(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Redact headers: names stay as given, and the values of those that are known."""
-        redacted = []
-        for count, (name, value) in enumerate(headers):
-            if count == _MAX_HEADERS:
-                break
-            known = name.lower() in self._known.headers
-            kind = "secret" if is_secret_name(name) else kind_of(value)
-            kept = value if _MASK.fullmatch(value) else mask(kind, value)
-            redacted.append(
-                (name if known else self._key(name), redact_identifier(value) if known else kept)
-            )
-        return redacted
-
-    def _value(self, value: Any, place: _Place, left: list[int]) -> Any:
-        left[0] -= 1
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return self._text(value, place)
-        if isinstance(value, (int, float)):
-            return self._number(value, place)
-        if isinstance(value, (dict, list, tuple)):
-            if place.depth == _MAX_DEPTH or left[0] <= 0:
-                return "<nested>"
-            if isinstance(value, dict):
-                return self._object(value, place, left)
-            return self._list(value, place, left)
-        return "<object>"
-
-    def _object(self, value: dict[Any, Any], place: _Place, left: list[int]) -> dict[str, Any]:
-        redacted: dict[str, Any] = {}
-        for key, member in value.items():
-            if len(redacted) == _MAX_ITEMS or left[0] <= 0:
-                redacted[_more(len(value) - len(redacted), key)] = None
-                break
-            name = key if isinstance(key, str) else "<object>"
-            inside = _Place(name.lower(), place.name, place.depth + 1)
-            unlisted = not self._is_listed(inside) and _MASK.fullmatch(name) is None
-            secret = place.secret or (unlisted and is_secret_name(name))
-            inside = _Place(inside.name, inside.parent, inside.depth, secret)
-            redacted[_unlike(redacted, self._key(name))] = self._value(member, inside, left)
-        return redacted
-
-    def _list(self, value: Iterable[Any], place: _Place, left: list[int]) -> list[Any]:
-        inside = _Place(place.name, place.parent, place.depth + 1, place.secret)
-        items = list(value)
-        redacted: list[Any] = []
-        for item in items:
-            if len(redacted) == _MAX_ITEMS or left[0] <= 0:
-                return [*redacted, _more(len(items) - len(redacted), item)]
-            redacted.append(self._value(item, inside, left))
-        return redacted
-
-    def _is_listed(self, place: _Place) -> bool:
-        return self._is_in(self._known.clear, place) or self._is_in(self._known.prose, place)
-
-    @staticmethod
-    def _is_in(names: frozenset[str], place: _Place) -> bool:
-        return place.name in names or f"{place.parent}.{place.name}" in names
-
-    def _text(self, text: str, place: _Place) -> str:
-        if _MASK.fullmatch(text):
-            return text
-        if place.secret:
-            return mask("secret", text)
-        if self._is_in(self._known.prose, place):
-            return redact_text(text)
-        if self._is_in(self._known.clear, place) and _is_clear(text):
-            return text
-        return mask(kind_of(text), text)
-
-    def _number(self, number: float, place: _Place) -> Any:
-        clear = not place.secret and self._is_in(self._known.clear, place)
-        return number if clear and abs(number) < _LARGEST_CLEAR_NUMBER else "<number>"
-
-    def _key(self, key: str) -> str:
-        if key.lower() in self._names or _MASK.fullmatch(key):
-            return key
-        if _identifier.fullmatch(key) and _made_of_words(key) and redact_text(key) == key:
-            return key
-        kind = kind_of(key)
-        return mask("key" if kind == "string" else kind, key)
-
-
-def _is_clear(text: str) -> bool:
-    """Say whether a value of a known field is as short and plain as those are."""
-    if len(text) > _MAX_CLEAR:
-        return False
-    if _is_id(text) or _is_time(text):
-        return True
-    return bool(_clear_value.fullmatch(text)) and redact_text(text) == text
-
-
-def _more(count: int, next_one: Any) -> str:
-    """Say how many are left out; what already says so stays as it is."""
-    told = count == 1 and isinstance(next_one, str) and _MASK.fullmatch(next_one)
-    return str(next_one) if told else f"<{count} more>"
-
-
-def _unlike(taken: dict[str, Any], key: str) -> str:
-    """Number masked keys that would be alike."""
-    if key not in taken:
-        return key
-    number = 2
-    while (numbered := f"{key[:-1]} #{number}>") in taken:
-        number += 1
-    return numbered
