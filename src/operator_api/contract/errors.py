@@ -160,7 +160,6 @@ class Problem(Exception):
         metadata: Mapping[str, Any] | None = None,
         *,
         errors: Sequence[FieldError] = (),
-        headers: Sequence[tuple[bytes, bytes]] = (),
         after_seconds: int | None = None,
         outcome: Outcome | None = None,
     ) -> None:
@@ -168,7 +167,6 @@ class Problem(Exception):
         self.kind = kind
         self.metadata = dict(metadata) if metadata else {}
         self.errors = errors
-        self.headers = headers
         self.after_seconds = 1 if after_seconds is None and kind.waits else after_seconds
         self.outcome: Outcome = outcome or kind.outcome
         # The request had an idempotency key: to send it again is safe, and settles the outcome.

@@ -6,45 +6,17 @@ Times are seconds since 1970, by the clock of the server that is played.
 import json
 import math
 import random
-import re
 import time
 from email.utils import formatdate
-from typing import Any
 
-from operator_api.contract.errors import CATALOGUE, RETRYABLE_ACTIONS, ErrorKind, Problem
-from operator_api.contract.headers import ERROR_REASON, JSON, REQUEST_ID, RETRY_AFTER, SHOULD_RETRY
+from operator_api.contract.answers import error_headers, error_object
+from operator_api.contract.errors import CATALOGUE, Problem
+from operator_api.contract.headers import JSON, REQUEST_ID, RETRY_AFTER, SHOULD_RETRY
+from operator_api.contract.samples import sample
 from operator_api.drill.faults import Empty, Fault, Html, Redirect, Refuse, Status, WrongJson
 from operator_api.drill.traffic import Answer, Headers
 
-# What the variables of the catalogue's messages are filled with.
-_VARIABLES: dict[str, Any] = {
-    "allowed": ["GET", "HEAD", "OPTIONS"],
-    "available": [JSON],
-    "byte": 17,
-    "cause": "expired_token",
-    "closed_at": "2026-01-31T12:00:00.000000Z",
-    "existing_id": "usr_0197b1c2d3e4f5061718293a4b5c6d7e",
-    "expired_at": "2026-01-31T12:00:00.000000Z",
-    "field": "email",
-    "found": "a list",
-    "header": "Content-Type",
-    "limit": 600,
-    "limit_bytes": 1_048_576,
-    "line": 3,
-    "column": 5,
-    "method": "POST",
-    "missing": ["users:write"],
-    "problem": "expecting ',' delimiter",
-    "resource": "user",
-    "revoked_at": "2026-01-31T12:00:00.000000Z",
-    "seconds": 10,
-    "status": "revoked",
-    "supported": [JSON],
-    "what": "tags",
-    "window_seconds": 60,
-}
 _PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>\r\n"
-_SCOPES: dict[str, Any] = {"required": ["users:write"], "granted": ["users:read"]}
 
 
 def made_answer(fault: Fault | None, url: str, now: float, upstream: Answer | None) -> Answer:
@@ -82,41 +54,21 @@ def with_date(answer: Answer, now: float, *, anew: bool) -> Answer:
 def error_answer(problem: Problem, url: str) -> Answer:
     """Return a catalogued error as the server at the URL answers it."""
     request_id = f"req_{time.time_ns():016x}{random.getrandbits(64):016x}"
-    kind, after = problem.kind, problem.after_seconds
-    retryable = problem.action in RETRYABLE_ACTIONS
-    error = {
-        "code": kind.status,
-        "message": problem.message,
-        "type": kind.type,
-        "reason": kind.reason,
-        "hint": kind.hint,
-        "request_id": request_id,
-        "doc_url": f"{url}/docs/errors/{kind.reason}",
-        "log_url": f"{url}/console/requests/{request_id}",
-        "outcome": problem.outcome,
-        "retry": {"retryable": retryable, "action": problem.action, "after_seconds": after},
-        "errors": [each.as_json() for each in problem.errors],
-        "metadata": problem.metadata,
-    }
+    error = error_object(problem, request_id, url)
     headers = [
         ("Content-Type", JSON),
         (REQUEST_ID, request_id),
-        (SHOULD_RETRY, str(retryable).lower()),
-        (ERROR_REASON, kind.reason),
-        ("Cache-Control", "no-store"),
-        ("Vary", "Accept"),
-        *_headers_of(kind),
+        *((name.decode(), value.decode()) for name, value in error_headers(problem)),
     ]
-    if after is not None:
-        headers.append((RETRY_AFTER, str(after)))
-    return Answer(kind.status, tuple(headers), json.dumps({"error": error}).encode())
+    return Answer(problem.kind.status, tuple(headers), json.dumps({"error": error}).encode())
 
 
 def _refusal(fault: Refuse, url: str, now: float) -> Answer:
-    kind = CATALOGUE[fault.reason]
+    problem = sample(CATALOGUE[fault.reason])
     asked = fault.retry_after
-    after = None if asked is None or isinstance(asked, str) else math.ceil(asked)
-    answer = error_answer(Problem(kind, _metadata(kind), after_seconds=after), url)
+    if asked is not None and not isinstance(asked, str):
+        problem.after_seconds = math.ceil(asked)
+    answer = error_answer(problem, url)
     headers = answer.headers
     if isinstance(asked, str):
         headers = _with(headers, RETRY_AFTER, asked)
@@ -127,25 +79,6 @@ def _refusal(fault: Refuse, url: str, now: float) -> Answer:
     if fault.should_retry is not None:
         headers = _with(headers, SHOULD_RETRY, str(fault.should_retry).lower())
     return Answer(answer.status, headers, answer.body)
-
-
-def _metadata(kind: ErrorKind) -> dict[str, Any]:
-    metadata = {name: _VARIABLES[name] for name in re.findall(r"\{(\w+)\}", kind.message)}
-    return _SCOPES | metadata if kind.status == 403 and "missing" in metadata else metadata
-
-
-def _headers_of(kind: ErrorKind) -> Headers:
-    """Return what the contract has beside the headers of every error."""
-    if kind.status == 401:
-        sent = ', error="invalid_token"' if kind.reason.endswith("_token") else ""
-        sent = "" if kind.reason == "missing_token" else sent
-        return (("WWW-Authenticate", f'Bearer realm="operator-ai"{sent}'),)
-    if kind.reason == "insufficient_scope":
-        challenge = 'Bearer error="insufficient_scope", scope="users:write"'
-        return (("WWW-Authenticate", challenge),)
-    if kind.status == 405:
-        return (("Allow", "GET, HEAD, OPTIONS"),)
-    return (("Accept", JSON),) if kind.status == 415 else ()
 
 
 def _with(headers: Headers, name: str, value: str) -> Headers:

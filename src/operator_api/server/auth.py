@@ -12,7 +12,6 @@ import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from operator_api.contract.errors import (
     EXPIRED_TOKEN,
@@ -32,9 +31,6 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _FORM = re.compile(r"op_(?:live|test)_[0-9A-Za-z]{49}")
 _CHANCE = 43
 _CHECKSUM = 6
-_BASE = 'Bearer realm="operator-ai"'
-_CHALLENGE = (b"www-authenticate", _BASE.encode())
-_CHALLENGE_INVALID = (b"www-authenticate", f'{_BASE}, error="invalid_token"'.encode())
 
 # A revocation by another process holds here after this long at the latest.
 _CACHE_NANOSECONDS = 1_000_000_000
@@ -115,7 +111,7 @@ class Authenticator:
         What is returned is for ``require_active`` to judge.
         """
         if authorization is None:
-            raise Problem(MISSING_TOKEN, headers=[_CHALLENGE])
+            raise Problem(MISSING_TOKEN)
         now = time.monotonic_ns()
         if now - self._seen_since > _CACHE_NANOSECONDS or len(self._seen) >= _CACHE_SIZE:
             self._seen.clear()
@@ -127,12 +123,12 @@ class Authenticator:
 
     async def _find(self, secret: str) -> Token:
         if not _is_well_formed(secret):
-            raise _invalid(INVALID_TOKEN)
+            raise Problem(INVALID_TOKEN)
         # Fresh, since the command line may have made the token a moment ago.
         digest = self.digest(secret)
         row = await self._database.fetch_one(_FIND, {"digest": digest}, fresh=True)
         if row is None:
-            raise _invalid(INVALID_TOKEN)
+            raise Problem(INVALID_TOKEN)
         return Token(
             id=row["id"],
             name=row["name"],
@@ -162,25 +158,20 @@ def _read(authorization: str) -> str:
 
 
 def _malformed(problem: str) -> Problem:
-    return Problem(MALFORMED_AUTHORIZATION, {"problem": problem}, headers=[_CHALLENGE])
-
-
-def _invalid(kind: Any, **metadata: str) -> Problem:
-    return Problem(kind, metadata, headers=[_CHALLENGE_INVALID])
+    return Problem(MALFORMED_AUTHORIZATION, {"problem": problem})
 
 
 def require_active(token: Token) -> None:
     """Raise the 401 of a token that is revoked or has expired."""
     if token.revoked_at is not None:
-        raise _invalid(REVOKED_TOKEN, revoked_at=format_timestamp(token.revoked_at))
+        raise Problem(REVOKED_TOKEN, {"revoked_at": format_timestamp(token.revoked_at)})
     if token.expires_at is not None and token.expires_at <= now_microseconds():
-        raise _invalid(EXPIRED_TOKEN, expired_at=format_timestamp(token.expires_at))
+        raise Problem(EXPIRED_TOKEN, {"expired_at": format_timestamp(token.expires_at)})
 
 
 def insufficient_scope(required: Iterable[str | None], token: Token) -> Problem:
     """Return the 403 for what the token may not do (RFC 6750, section 3.1)."""
     wanted = sorted(scope for scope in required if scope)
-    challenge = f'{_BASE}, error="insufficient_scope", scope="{" ".join(wanted)}"'
     return Problem(
         INSUFFICIENT_SCOPE,
         {
@@ -188,5 +179,4 @@ def insufficient_scope(required: Iterable[str | None], token: Token) -> Problem:
             "granted": sorted(token.scopes),
             "missing": [scope for scope in wanted if scope not in token.scopes],
         },
-        headers=[(b"www-authenticate", challenge.encode())],
     )

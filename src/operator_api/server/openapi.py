@@ -40,10 +40,10 @@ from operator_api.contract.headers import (
 )
 from operator_api.contract.models import Error, ProblemDetails, example_of
 from operator_api.contract.operations import BY_NAME, OPERATIONS, Operation
+from operator_api.contract.samples import SAMPLE_REQUEST_ID, sample
 from operator_api.server.exchange import View
 from operator_api.server.idempotency import FINAL_STATUSES
 from operator_api.server.render import MEDIA_TYPES, problem_response
-from operator_api.server.samples import SAMPLE_REQUEST_ID, sample
 
 _DESCRIPTION = """\
 Users, conversations, messages and tags, with errors that say what happened and what to do next.

@@ -37,14 +37,12 @@ def _require_json(exchange: Exchange, operation: Operation) -> None:
         raise Problem(
             UNSUPPORTED_MEDIA_TYPE,
             {"header": "Content-Type", "supported": supported},
-            headers=[(b"accept", ", ".join(supported).encode())],
         )
     encoding = exchange.header(b"content-encoding")
     if encoding is not None and encoding.strip().lower() != "identity":
         raise Problem(
             UNSUPPORTED_MEDIA_TYPE,
             {"header": "Content-Encoding", "supported": ["identity"]},
-            headers=[(b"accept", b"application/json"), (b"accept-encoding", b"identity")],
         )
 
 

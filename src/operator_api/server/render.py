@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from operator_api.contract.errors import RETRYABLE_ACTIONS, Problem
+from operator_api.contract.answers import error_headers, error_object
+from operator_api.contract.errors import Problem
 from operator_api.contract.headers import JSON, MARKDOWN, PROBLEM_JSON
 from operator_api.server.exchange import Header, Response, View
 
@@ -22,8 +23,6 @@ _CONTENT_TYPE: Mapping[View, Header] = {
     "problem": (b"content-type", b"application/problem+json"),
     "markdown": (b"content-type", b"text/markdown; charset=utf-8"),
 }
-_NO_STORE: Header = (b"cache-control", b"no-store")
-_VARY: Header = (b"vary", b"Accept")
 
 
 def problem_response(
@@ -32,40 +31,8 @@ def problem_response(
     """Return the answer that tells of the problem, with the headers that every error has."""
     kind = problem.kind
     error = error_object(problem, request_id, public_url)
-    headers: list[Header] = [
-        _CONTENT_TYPE[view],
-        (b"x-should-retry", b"true" if error["retry"]["retryable"] else b"false"),
-        (b"x-error-reason", kind.reason.encode()),
-        _NO_STORE,
-        _VARY,
-        *problem.headers,
-    ]
-    if problem.after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % problem.after_seconds))
+    headers = [_CONTENT_TYPE[view], *error_headers(problem)]
     return Response(kind.status, _VIEW[view](error, kind.title), headers)
-
-
-def error_object(problem: Problem, request_id: str, public_url: str) -> dict[str, Any]:
-    """Return the members of ``error``: all of them, always, in this order."""
-    kind, action = problem.kind, problem.action
-    return {
-        "code": kind.status,
-        "message": problem.message,
-        "type": kind.type,
-        "reason": kind.reason,
-        "hint": kind.hint,
-        "request_id": request_id,
-        "doc_url": f"{public_url}/docs/errors/{kind.reason}",
-        "log_url": f"{public_url}/console/requests/{request_id}",
-        "outcome": problem.outcome,
-        "retry": {
-            "retryable": action in RETRYABLE_ACTIONS,
-            "action": action,
-            "after_seconds": problem.after_seconds,
-        },
-        "errors": [error.as_json() for error in problem.errors],
-        "metadata": problem.metadata,
-    }
 
 
 # --- the three views ---

@@ -7,8 +7,6 @@ from operator_api.contract.errors import METHOD_NOT_ALLOWED, UNKNOWN_ENDPOINT, P
 from operator_api.contract.operations import Operation
 from operator_api.contract.suggest import nearest
 
-_LINK = (b"link", b'</openapi.json>; rel="service-desc"')
-
 
 @dataclass(slots=True)
 class Route:
@@ -98,11 +96,9 @@ def _usable(route: Route, scopes: frozenset[str] | None) -> bool:
 def unknown_endpoint(suggestion: str | None) -> Problem:
     """Return the 404 of a path that does not exist."""
     metadata = {"did_you_mean": suggestion} if suggestion else {}
-    return Problem(UNKNOWN_ENDPOINT, metadata, headers=[_LINK])
+    return Problem(UNKNOWN_ENDPOINT, metadata)
 
 
 def method_not_allowed(method: str, route: Route) -> Problem:
     """Return the 405, with all that the path allows."""
-    allow = (b"allow", ", ".join(route.allowed).encode())
-    metadata = {"method": method, "allowed": route.allowed}
-    return Problem(METHOD_NOT_ALLOWED, metadata, headers=[allow])
+    return Problem(METHOD_NOT_ALLOWED, {"method": method, "allowed": route.allowed})
