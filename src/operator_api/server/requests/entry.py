@@ -25,14 +25,14 @@ class Material(NamedTuple):
     ``exchange.bearer`` whose token it was, also where it is revoked or expired. ``body`` is what
     had arrived of the body, at most MATERIAL_BYTES of it; ``body_hash`` is there where that is not
     all that was hashed, and ``complete`` says that the body had arrived as a whole. ``response`` is
-    the answer of a failed request, and that of any other without its body. ``ended`` is when it
-    was written, in nanoseconds since 1970.
+    the answer; a long one of a success is without its body. ``ended`` is when it was written, in
+    nanoseconds since 1970.
     """
 
     exchange: Exchange
     response: Response
     body: bytes | bytearray
-    body_hash: bytes | None
+    body_hash: str | None
     complete: bool
     ended: int
 
@@ -118,11 +118,3 @@ class Details(Protocol):
     def seal(self, entry: Entry, material: Material) -> bytes | None:
         """Return the redacted request and answer, sealed for the entry; None to keep nothing."""
         ...
-
-
-class NoDetails:
-    """Keeps no detail: a log of rows alone."""
-
-    def seal(self, _entry: Entry, _material: Material) -> bytes | None:
-        """Return None."""
-        return None

@@ -1,0 +1,317 @@
+"""How the log is written: the edge hands over what it has answered, and a thread does the rest.
+
+Handing over is appending to a queue, in about a microsecond, so that no answer waits for the log.
+The thread empties it ten times a second. It lets the event loop go first: it gives Python's lock
+back every few rows. What it may take of the processor for details is bounded, so that a flood of
+failures is not slowed by the work of recording it; then rows are kept and details are not.
+
+Nothing that befalls the log fails a request. What the queue cannot hold is dropped and counted;
+while the file cannot be written, what is in the queue is tried again; a file that is gone is made
+anew, and one that is spoilt is put aside. A killed server loses the last tenth of a second.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from operator_api.server.exchange import Exchange, Response
+from operator_api.server.requests.distil import Hashes, kind_of, label_of, row_of, tenant_of
+from operator_api.server.requests.entry import MATERIAL_BYTES, Details, Material
+from operator_api.server.requests.file import NewerLogError, identity_of
+from operator_api.server.requests.rows import Row, entry_of
+from operator_api.server.requests.store import Detail, Store
+
+_TICK_SECONDS = 0.08
+# At most this much waits: one's own memory is not to be filled by others' requests.
+MOST_WAITING = 8192
+MOST_WAITING_BYTES = 16 * 1024 * 1024
+_BATCH = 2048
+# Python's lock is given back after so many rows, which take about half a millisecond.
+_ROWS_IN_A_ROW = 128
+# Of one core, for sealing details, and how long it may take more after it has taken less.
+_DETAIL_SHARE = 0.04
+_DETAIL_BURST_SECONDS = 0.2
+_LONG_ANSWER = 4096
+_SAY_SECONDS = 10.0
+_RETRY_SECONDS = 1.0
+_TIDY_SECONDS = 1.0
+_TIDY_STEPS = 8
+_STOP_SECONDS = 10.0
+_SPOILT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+log = logging.getLogger("operator_api.server")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the log has done since the server began, for its metrics."""
+
+    written: int = 0
+    dropped: int = 0
+    details_written: int = 0
+    details_dropped: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long rows are kept, and how large the file may become."""
+
+    days: float
+    megabytes: float
+
+
+class Recorder:
+    """The log's queue and its thread. ``note`` is for the event loop; the rest for any thread."""
+
+    def __init__(
+        self, path: Path, *, hash_key: bytes, details: Details | None, retention: Retention
+    ) -> None:
+        self._path = path
+        self._details = details
+        self._retention = retention
+        self._hashes = Hashes(hash_key)
+        self._queue: deque[Material] = deque()
+        # Two counters, each of one thread: what has been put into the queue, and taken out.
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._store: Store | None = None
+        self._identity: tuple[int, int] | None = None
+        # The labels' numbers in the open file.
+        self._codes: dict[object, int] = {}
+        self._stopping = threading.Event()
+        self._opened = threading.Event()
+        self._erasing: deque[tuple[list[int], threading.Event]] = deque()
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+        self._allowance = _DETAIL_BURST_SECONDS
+        self._allowed_at = time.monotonic()
+        self._said_at = -_SAY_SECONDS
+        self._said = Counts()
+        self._problem = ""
+        self.counts = Counts()
+
+    # --- the event loop's side
+
+    def note(
+        self, exchange: Exchange, response: Response, body: bytes | bytearray, *, complete: bool
+    ) -> None:
+        """Hand over a request that has been answered; never fail, and never wait."""
+        size = len(body) + len(response.body)
+        waiting = self._bytes_in - self._bytes_out
+        if len(self._queue) >= MOST_WAITING or waiting + size > MOST_WAITING_BYTES:
+            self.counts.dropped += 1
+            return
+        body_hash = None
+        if size > _LONG_ANSWER:
+            if len(body) > MATERIAL_BYTES:
+                # As long as this takes, reading it from the connection took longer.
+                body_hash = self._hashes.of(tenant_of(exchange), body) if complete else None
+                body = body[:MATERIAL_BYTES]
+            if response.status < 400:
+                response = response._replace(body=b"")
+            size = len(body) + len(response.body)
+        self._bytes_in += size
+        self._queue.append(Material(exchange, response, body, body_hash, complete, time.time_ns()))
+
+    # --- life
+
+    def start(self) -> None:
+        """Begin to write. Return when the file is open, or has turned out to be unusable."""
+        self._thread.start()
+        self._opened.wait(_STOP_SECONDS)
+
+    def stop(self) -> None:
+        """Write what waits, and close. What cannot be written in time is dropped and counted."""
+        self._stopping.set()
+        self._thread.join(_STOP_SECONDS)
+        self.counts.dropped += len(self._queue)
+        self._say()
+
+    def erase(self, tenants: Iterable[int]) -> bool:
+        """Delete all that is kept of the tenants; False if that was not done in time."""
+        done = threading.Event()
+        self._erasing.append((list(tenants), done))
+        return done.wait(_STOP_SECONDS)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        due = tidied = 0.0
+        while True:
+            stopping = self._stopping.wait(_TICK_SECONDS)
+            now = time.monotonic()
+            if now >= due or stopping:
+                if not self._attempt(self._write):
+                    due = now + _RETRY_SECONDS
+                elif now - tidied >= _TIDY_SECONDS and not self._queue:
+                    tidied = now
+                    self._attempt(self._tidy)
+            self._opened.set()
+            self._say()
+            if stopping:
+                break
+        if self._store is not None:
+            with suppress(sqlite3.Error):
+                self._store.close()
+
+    def _attempt(self, work: Callable[[Store], None]) -> bool:
+        """Do some work on the file; False, and counted, if it could not be done."""
+        try:
+            work(self._open())
+        except Exception as error:  # noqa: BLE001 - the log must outlive whatever befalls it
+            self.counts.failures += 1
+            self._close_after(error)
+            return False
+        return True
+
+    def _open(self) -> Store:
+        """Return the store of the file that is there now; make one if there is none."""
+        if self._store is not None and identity_of(self._path) != self._identity:
+            log.warning("the request log %s is gone; a new one is made", self._path)
+            with suppress(sqlite3.Error):
+                self._store.close()
+            self._store = None
+            # They belong to the file that is gone: a new one must not be read with them.
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
+        if self._store is None:
+            self._codes.clear()
+            self._store = Store(self._path)
+            self._identity = identity_of(self._path)
+        return self._store
+
+    def _close_after(self, error: Exception) -> None:
+        if self._store is not None:
+            with suppress(sqlite3.Error):
+                self._store.close()
+            self._store = None
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _SPOILT:
+            aside = self._path.with_name(f"{self._path.name}.spoilt-{time.time_ns() // 10**9}")
+            log.error("the request log is spoilt (%s); it is put aside as %s", error, aside)
+            with suppress(OSError):
+                self._path.rename(aside)
+        elif isinstance(error, (sqlite3.Error, OSError, NewerLogError)):
+            self._say(f"cannot be written: {error}")
+        else:
+            log.error("unexpected error in the request log", exc_info=error)
+
+    def _write(self, store: Store) -> None:
+        """Write all that waits, and do what is asked for."""
+        while self._queue:
+            self._write_some(store)
+            while store.fold(time.time_ns()) and len(self._queue) < _BATCH:
+                time.sleep(0)
+        while self._erasing:
+            tenants, done = self._erasing[0]
+            self._codes.clear()
+            store.erase(tenants)
+            self._erasing.popleft()
+            done.set()
+
+    def _write_some(self, store: Store) -> None:
+        """Write one batch. If it fails, all of it is as if it had never been taken."""
+        materials = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
+        batch = _Batch()
+        self._accrue()
+        try:
+            for number, material in enumerate(materials):
+                if number % _ROWS_IN_A_ROW == 0:
+                    time.sleep(0)
+                self._add(batch, material, store)
+            store.append(batch.rows, batch.details)
+        except BaseException:
+            self._queue.extendleft(reversed(materials))
+            raise
+        self._bytes_out += sum(len(each.body) + len(each.response.body) for each in materials)
+        self.counts.written += len(materials) - batch.unreadable
+        self.counts.dropped += batch.unreadable
+        self.counts.details_written += len(batch.details)
+        self.counts.details_dropped += batch.without_detail
+
+    def _add(self, batch: "_Batch", material: Material, store: Store) -> None:
+        """Make the row, and the detail if there is time for it."""
+        tenant = tenant_of(material.exchange)
+        try:
+            row = row_of(material, self._code_of(material, tenant, store), tenant, self._hashes)
+        except sqlite3.Error:
+            raise
+        except Exception:  # a defect of ours must not hold up all that comes behind it
+            log.exception("a request cannot be recorded")
+            batch.unreadable += 1
+            return
+        batch.rows.setdefault(tenant, []).append(row)
+        if self._details is not None and material.response.status >= 400:
+            if self._allowance > 0:
+                began = time.thread_time()
+                self._seal(self._details, batch, material, row)
+                self._allowance -= time.thread_time() - began
+            else:
+                batch.without_detail += 1
+
+    def _code_of(self, material: Material, tenant: int, store: Store) -> int:
+        """Return the number of the row's label."""
+        kind = kind_of(material, tenant)
+        code = self._codes.get(kind)
+        if code is None:
+            code = store.label(tenant, label_of(material, paths=store.knows_paths(tenant)))
+            if kind is not None:
+                self._codes[kind] = code
+        return code
+
+    def _seal(self, details: Details, batch: "_Batch", material: Material, row: Row) -> None:
+        tenant = tenant_of(material.exchange)
+        try:
+            entry = entry_of(tenant, row, label_of(material, paths=True))
+            sealed = details.seal(entry, material)
+        except Exception:  # it costs the detail, not the row
+            log.exception("the detail of a request cannot be sealed")
+            batch.without_detail += 1
+        else:
+            if sealed is not None:
+                batch.details.append(Detail(tenant, entry.id, sealed))
+
+    def _accrue(self) -> None:
+        """Allow the details their share of the time that has passed."""
+        now = time.monotonic()
+        gained = (now - self._allowed_at) * _DETAIL_SHARE
+        self._allowance = min(self._allowance + gained, _DETAIL_BURST_SECONDS)
+        self._allowed_at = now
+
+    def _tidy(self, store: Store) -> None:
+        """Delete a little of what is too old or too much."""
+        oldest = time.time_ns() - int(self._retention.days * 86_400 * 10**9)
+        for _ in range(_TIDY_STEPS):
+            if self._queue or not store.forget(oldest, int(self._retention.megabytes * 1_000_000)):
+                break
+
+    def _say(self, problem: str = "") -> None:
+        """Tell the operator what was lost, at most once in a while."""
+        self._problem = problem or self._problem
+        counts, said = self.counts, self._said
+        lost = counts.dropped - said.dropped
+        bare = counts.details_dropped - said.details_dropped
+        now = time.monotonic()
+        if not (lost or bare or self._problem) or now - self._said_at < _SAY_SECONDS:
+            return
+        if self._problem:
+            log.error("the request log %s", self._problem)
+        if lost or bare:
+            log.warning("the request log dropped %d rows and %d details", lost, bare)
+        self._said_at, self._said, self._problem = now, replace(counts), ""
+
+
+class _Batch:
+    """What is written in one commit."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[Row]] = {}
+        self.details: list[Detail] = []
+        self.unreadable = 0
+        self.without_detail = 0
