@@ -46,7 +46,7 @@ _LOOK_SECONDS = 0.2
 class Performing(Protocol):
     """What sends requests: the sender of a client for threads."""
 
-    def perform(self, request: Request, sleep: Sleep) -> Any:
+    def perform(self, request: Request, sleep: Sleep, /) -> Any:
         """Send a request as the policy says, waiting by ``sleep``; return the answer or raise."""
         ...
 
