@@ -8,7 +8,7 @@ from io import TextIOWrapper
 import typer
 
 from operator_api import __version__
-from operator_api.cli import accounts, failures, tokens
+from operator_api.cli import accounts, failures, outbox, tokens
 from operator_api.cli.call import call
 from operator_api.cli.explain import explain
 from operator_api.cli.options import Json, Place
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(failures.app, name="failures")
+app.add_typer(outbox.app, name="outbox")
 app.command()(serve)
 app.command()(call)
 app.command()(explain)
