@@ -29,7 +29,7 @@ KINDS = tuple(CATALOGUE.values())
 OF_FIELD = tuple(kind for kind in KINDS if kind.of_field)
 OF_REQUEST = tuple(kind for kind in KINDS if not kind.of_field)
 
-# What the specification starts the catalogue with; simulation comes with the request log.
+# What the specification starts the catalogue with.
 SPECIFIED = [
     "invalid_json",
     "empty_body",
@@ -46,6 +46,7 @@ SPECIFIED = [
     "expired_token",
     "revoked_token",
     "insufficient_scope",
+    "simulation_not_allowed",
     "unknown_endpoint",
     "resource_not_found",
     "method_not_allowed",

@@ -13,7 +13,12 @@ from schemathesis.generation.case import Case
 from schemathesis.hooks import HookContext
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from operator_api.contract.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, IF_MATCH_PATTERN
+from operator_api.contract.headers import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_KEY_PATTERN,
+    IF_MATCH_PATTERN,
+    SIMULATE,
+)
 
 OWN_TOKEN_ID = os.environ["SCHEMATHESIS_TOKEN_ID"]
 # A server adds these to any answer, and HTTP itself says what they mean.
@@ -33,11 +38,13 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     """Keep the token that the tool works with, and let valid requests come as far as they can.
 
     No cursor that is drawn is one that a list has given. A key that two requests share is refused,
-    or gives the first one's answer: both are right, and tell nothing of the second request.
+    or gives the first one's answer: both are right, and tell nothing of the second request. What
+    asks for an error gets one, and tells nothing of the operation.
     """
     assert case.meta is not None
     if case.meta.generation.mode.is_positive:
         case.query.pop("cursor", None)
+        case.headers.pop(SIMULATE, None)
     if case.path_parameters.get("token_id") == OWN_TOKEN_ID:
         case.path_parameters["token_id"] = "tok_" + "0" * 32
     key = case.headers.get(IDEMPOTENCY_KEY)

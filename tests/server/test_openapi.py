@@ -44,7 +44,7 @@ def described(operation: Operation) -> dict[str, Any]:
 
 def refusals(operation: Operation) -> Iterator[tuple[int, dict[str, Any]]]:
     for status, response in described(operation)["responses"].items():
-        if int(status) >= 400:
+        if status != "default" and int(status) >= 400:
             yield int(status), resolve(response)
 
 
@@ -136,6 +136,7 @@ def test_an_operation_names_its_parameters(operation: Operation) -> None:
     headers = {each["name"] for each in parameters if each["in"] == "header"}
     assert ("Idempotency-Key" in headers) is operation.writes
     assert ("If-Match" in headers) is operation.takes_if_match
+    assert "Operator-Simulate" in headers
 
 
 @each_operation
@@ -155,12 +156,21 @@ def test_each_error_fits_its_schema_and_the_contract() -> None:
     responses = DOCUMENT["components"]["responses"].values()
     for content in (content for each in responses for content in each["content"].values()):
         valid = validator(content["schema"])
-        for example in content["examples"].values():
+        for example in content.get("examples", {}).values():
             value = resolve(example)["value"]
             valid.validate(value)
             if isinstance(value, dict):
                 assert_error_object(value["error"])
                 assert value["error"]["doc_url"].startswith(URL)
+
+
+@each_operation
+def test_a_simulated_error_is_the_default_answer_of_each_operation(operation: Operation) -> None:
+    response = resolve(described(operation)["responses"]["default"])
+    assert set(response["content"]) == {JSON, PROBLEM_JSON, MARKDOWN}
+    assert resolve(response["headers"]["Operator-Simulated"])["required"]
+    error = DOCUMENT["components"]["examples"]["rate_limited"]["value"]
+    validator(response["content"][JSON]["schema"]).validate(error)
 
 
 def test_each_reason_has_an_example() -> None:

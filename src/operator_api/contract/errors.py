@@ -12,7 +12,7 @@ documentation, the command line, the client's exceptions and ``GET /v1/errors``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 ErrorType = Literal[
@@ -149,6 +149,13 @@ class FieldError:
             "did_you_mean": self.did_you_mean,
             "fix": self.fix,
         }
+
+    def suggesting(self, meant: str | None) -> "FieldError":
+        """Return the same error with what was most likely meant, if anything was."""
+        if meant is None:
+            return self
+        message = f"{self.message} Did you mean {meant}?"
+        return replace(self, did_you_mean=meant, message=message)
 
 
 class Problem(Exception):
@@ -342,6 +349,7 @@ INVALID_HEADER = _row(
     causes=(
         "An Idempotency-Key is empty, longer than 255 characters or not visible ASCII.",
         "An If-Match header is not an entity tag.",
+        "An Operator-Simulate header names no reason, or has parameters that its reason lacks.",
         "A header that may be sent once was sent twice.",
     ),
     fix="Correct the header named in `errors`.",
@@ -452,7 +460,21 @@ INSUFFICIENT_SCOPE = _row(
     ),
     fix="Create a token with the missing scopes, or ask whoever manages your tokens.",
     action="request_permission",
-    related=("invalid_token",),
+    related=("invalid_token", "simulation_not_allowed"),
+)
+SIMULATION_NOT_ALLOWED = _row(
+    "simulation_not_allowed",
+    403,
+    "Simulation not allowed",
+    check="scope",
+    message="Errors are simulated for tokens of the test environment only.",
+    hint="Send a token that begins with op_test_, or leave Operator-Simulate out.",
+    causes=(
+        "A test that simulates errors runs with a live token, or with none.",
+        "The Operator-Simulate header of a test was left in the code.",
+    ),
+    fix="Use a test token where errors are simulated, and leave the header out everywhere else.",
+    related=("insufficient_scope", "invalid_header"),
 )
 
 # --- 404 to 408, 413, 415, 431: the request's outer form ---

@@ -129,6 +129,9 @@ EXAMPLES: Mapping[str, Example] = {
     "insufficient_scope": Example(
         (_NEW_TOKEN, Request("POST", "/v1/users", {"email": "ada@example.com"}, bearer="TOKEN"))
     ),
+    "simulation_not_allowed": _sends(
+        "GET", "/v1/errors", token=None, headers={SIMULATE: "overloaded"}
+    ),
     "unknown_endpoint": _sends("GET", "/v1/user"),
     "resource_not_found": _sends("GET", f"/v1/users/{_NOBODY}"),
     "method_not_allowed": _sends("DELETE", "/v1/users"),

@@ -13,6 +13,7 @@ RATE_LIMIT = "RateLimit"
 RATE_LIMIT_POLICY = "RateLimit-Policy"
 RETRY_AFTER = "Retry-After"
 SIMULATE = "Operator-Simulate"
+SIMULATED = "Operator-Simulated"
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"

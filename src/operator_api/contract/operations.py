@@ -77,6 +77,7 @@ class Operation:
             yield from _TOKEN_ERRORS
         if self.scope is not None:
             yield errors.INSUFFICIENT_SCOPE
+        yield errors.SIMULATION_NOT_ALLOWED
         yield errors.NOT_ACCEPTABLE
         yield from self._errors_of_form()
         yield from self.can_fail
@@ -89,8 +90,7 @@ class Operation:
     def _errors_of_form(self) -> Iterator[ErrorKind]:
         if self.body is not None:
             yield from (errors.BODY_TOO_LARGE, errors.UNSUPPORTED_MEDIA_TYPE)
-        if self.writes:
-            yield errors.INVALID_HEADER
+        yield errors.INVALID_HEADER
         yield from (errors.UNKNOWN_PARAMETER, errors.INVALID_PARAMETER)
         if issubclass(self.params, models.ListParams):
             yield errors.INVALID_CURSOR

@@ -165,7 +165,7 @@ def _translate(
     reason, variables = TRANSLATION[name]
     error = field_error(place, path, reason, **variables(context))
     if name == "literal_error" and isinstance(value := _at(path, sent), str):
-        error = _suggesting(error, nearest(value, re.findall("'([^']+)'", context["expected"])))
+        error = error.suggesting(nearest(value, re.findall("'([^']+)'", context["expected"])))
     return path, error
 
 
@@ -177,13 +177,7 @@ def _unknown_field(place: Place, path: Path, model: type[BaseModel]) -> FieldErr
     kind = "field" if place == "body" else "parameter"
     shown = name[:_LONGEST_NAME]
     error = field_error(place, path, errors.UNKNOWN_FIELD.reason, field=shown, kind=kind)
-    return _suggesting(error, _near_field(shown, model))
-
-
-def _suggesting(error: FieldError, meant: str | None) -> FieldError:
-    if meant is None:
-        return error
-    return replace(error, did_you_mean=meant, message=f"{error.message} Did you mean {meant}?")
+    return error.suggesting(_near_field(shown, model))
 
 
 @lru_cache(maxsize=1024)

@@ -33,7 +33,8 @@ class Exchange:
     ``segments`` are the path's, each decoded by itself: an encoded slash does not divide them.
 
     ``view`` is how an error is to be shown; ``keyed`` whether there is an idempotency key, so that
-    to send the request again is safe; ``replay_of`` the id of the request whose answer is
+    to send the request again is safe; ``simulated`` whether the answer is an error that was asked
+    for; ``replay_of`` the id of the request whose answer is
     given again. ``bearer`` is whose token came in, though it may be one that is no longer usable;
     ``token`` is a usable one. ``problem`` is what was refused.
     """
@@ -47,6 +48,7 @@ class Exchange:
     address: str
     view: View = "json"
     keyed: bool = False
+    simulated: bool = False
     replay_of: str | None = None
     operation: Operation | None = None
     token: Token | None = None

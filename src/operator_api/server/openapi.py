@@ -37,6 +37,8 @@ from operator_api.contract.headers import (
     REQUEST_ID,
     RETRY_AFTER,
     SHOULD_RETRY,
+    SIMULATE,
+    SIMULATED,
 )
 from operator_api.contract.models import Error, ProblemDetails, example_of
 from operator_api.contract.operations import BY_NAME, OPERATIONS, Operation
@@ -44,13 +46,17 @@ from operator_api.contract.samples import SAMPLE_REQUEST_ID, sample
 from operator_api.server.exchange import View
 from operator_api.server.idempotency import FINAL_STATUSES
 from operator_api.server.render import MEDIA_TYPES, problem_response
+from operator_api.server.simulate import SIMULATE_PATTERN
 
 _DESCRIPTION = """\
 Users, conversations, messages and tags, with errors that say what happened and what to do next.
 
 Every answer of 400 and above has the same body. Go by `reason`, and by `retry.action`; `message` is
 for people. A path that is not here answers `#/components/responses/404`, and a method that its
-path does not have `#/components/responses/405`. HEAD stands wherever GET does."""
+path does not have `#/components/responses/405`. HEAD stands wherever GET does.
+
+With a token of the test environment, the header `Operator-Simulate` makes any operation answer any
+error of the catalogue, so that what handles it can be tested: that is the `default` response."""
 
 _TAGS = {
     "users": "The people who talk to the account.",
@@ -81,6 +87,17 @@ _REQUEST_HEADERS: Mapping[str, Mapping[str, Any]] = {
     "If-Match": {
         "description": "The ETag of the version to be changed: 412 if it has changed since.",
         "schema": {"type": "string", "pattern": IF_MATCH_PATTERN},
+    },
+    SIMULATE: {
+        "description": "With a test token: answer this error, and execute nothing. `after` is the"
+        " Retry-After in seconds, of errors that have one; `times` how many tries of the"
+        " Idempotency-Key fail before one passes; `outcome=unknown` says that it may have been"
+        " executed (`internal_error`, `store_unavailable`).",
+        "schema": {
+            "type": "string",
+            "pattern": SIMULATE_PATTERN,
+            "examples": ["rate_limited; after=7; times=2"],
+        },
     },
 }
 
@@ -122,6 +139,10 @@ _RESPONSE_HEADERS: Mapping[str, Mapping[str, Any]] = {
         "description": "Seconds to wait; waiting so long is enough.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    SIMULATED: {
+        "description": "The error was asked for, by Operator-Simulate.",
+        "schema": {"type": "string", "const": "true"},
+    },
     "Cache-Control": {
         "description": "Whether, and for how long, the answer may be kept.",
         "schema": {"type": "string"},
@@ -155,7 +176,6 @@ _OF_EVERY_ERROR = (REQUEST_ID, SHOULD_RETRY, ERROR_REASON, "Cache-Control", "Var
 _OF_A_TOKEN = (RATE_LIMIT_POLICY, RATE_LIMIT)
 _OF_A_STATUS: Mapping[int, Mapping[str, bool]] = {
     401: {"WWW-Authenticate": True},
-    403: {"WWW-Authenticate": True},
     405: {"Allow": True},
     415: {"Accept": True, "Accept-Encoding": False},
 }
@@ -296,6 +316,7 @@ class _Document:
                 str(status): self._refusal(by_status[status], operation)
                 for status in sorted(by_status)
             },
+            "default": self._simulated(),
         }
         return described
 
@@ -356,6 +377,27 @@ class _Document:
             },
         )
 
+    def _simulated(self) -> dict[str, str]:
+        """Describe what Operator-Simulate asks for, where the operation itself cannot give it."""
+        schemas = {
+            view: self._schemas[model, "serialization"] for view, model in _ERROR_MODELS.items()
+        }
+        content = {
+            media_type: {"schema": schemas.get(view, {"type": "string"})}
+            for view, media_type in MEDIA_TYPES.items()
+        }
+        of_some = (name for each in _OF_A_STATUS.values() for name in each)
+        names = {
+            **dict.fromkeys((*_OF_EVERY_ERROR, SIMULATED), True),
+            **dict.fromkeys((RETRY_AFTER, *_OF_A_TOKEN, *of_some), False),
+        }
+        described = {
+            "description": "Any other error, where Operator-Simulate asked for it",
+            "headers": self._headers(names),
+            "content": content,
+        }
+        return self._share("responses", "Simulated", described)
+
     def _example(self, kind: ErrorKind, operation: Operation | None, view: View) -> dict[str, str]:
         response = problem_response(sample(kind, operation), SAMPLE_REQUEST_ID, self._url, view)
         value = response.body.decode() if view == "markdown" else orjson.loads(response.body)
@@ -415,6 +457,10 @@ def _error_headers(kinds: Sequence[ErrorKind], operation: Operation | None) -> d
     headers = {**dict.fromkeys(_OF_EVERY_ERROR, True), **_OF_A_STATUS.get(status, {})}
     if kinds == [UNKNOWN_ENDPOINT]:
         headers["Link"] = True
+    if status == 403:
+        headers["WWW-Authenticate"] = False
+    if operation is not None:
+        headers[SIMULATED] = False
     if any(kind.waits for kind in kinds):
         headers[RETRY_AFTER] = all(kind.waits for kind in kinds)
     if (operation is None or not operation.public) and status not in _BEFORE_TOKEN:

@@ -54,6 +54,7 @@ from operator_api.server.query import read_query, token_in
 from operator_api.server.reading import read_conditions, read_content
 from operator_api.server.render import MEDIA_TYPES, choose_view, problem_response
 from operator_api.server.routing import Route, Router, method_not_allowed, unknown_endpoint
+from operator_api.server.simulate import Simulator
 
 log = logging.getLogger("operator_api.server")
 
@@ -98,6 +99,7 @@ class Pipeline:
         self._cursors = cursors
         self._bounds = bounds
         self._public_url = public_url
+        self._simulator = Simulator()
         self._policy = (
             b"ratelimit-policy",
             format_rate_limit_policy(limiter.policy.limit, limiter.policy.window_seconds).encode(),
@@ -148,6 +150,8 @@ class Pipeline:
                 await self._token_in_url(exchange)
             exchange.token = await self._authenticate(exchange)
             await self._limit_and_authorize(exchange, operation, exchange.token)
+        if b"operator-simulate" in exchange.headers:
+            self._simulator.refuse(exchange, operation)
         if accepted is None:
             raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
         content = await read_content(exchange, operation, incoming, self._bounds.body_bytes)
@@ -322,6 +326,8 @@ class Pipeline:
         """Add the headers that every answer has."""
         request_id = exchange.replay_of or exchange.request_id
         headers = [(b"x-request-id", request_id.encode()), *response.headers]
+        if exchange.simulated:
+            headers.append((b"operator-simulated", b"true"))
         verdict = exchange.verdict
         if verdict is not None:
             value = format_rate_limit(verdict.remaining, verdict.reset_seconds)
