@@ -130,7 +130,7 @@ EXAMPLES: Mapping[str, Example] = {
         (_NEW_TOKEN, Request("POST", "/v1/users", {"email": "ada@example.com"}, bearer="TOKEN"))
     ),
     "simulation_not_allowed": _sends(
-        "GET", "/v1/errors", token=None, headers={SIMULATE: "overloaded"}
+        "GET", "/v1/errors", bearer=None, headers={SIMULATE: "overloaded"}
     ),
     "unknown_endpoint": _sends("GET", "/v1/user"),
     "resource_not_found": _sends("GET", f"/v1/users/{_NOBODY}"),
