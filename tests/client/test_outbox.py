@@ -3,6 +3,7 @@
 import base64
 import json
 import multiprocessing
+import os
 import sqlite3
 import stat
 import subprocess
@@ -60,8 +61,8 @@ def server() -> Iterator[Answering]:
 
 
 @contextmanager
-def client_of(server: Answering, path: Path, **options: Any) -> Iterator[OperatorAI]:
-    with OperatorAI(api_key=TOKEN, base_url=server.url, outbox=path, **options) as client:
+def client_of(server: Answering, path: Path, api_key: Any = TOKEN) -> Iterator[OperatorAI]:
+    with OperatorAI(api_key=api_key, base_url=server.url, outbox=path) as client:
         yield client
 
 
@@ -326,6 +327,28 @@ def test_what_is_not_about_the_write_keeps_it_waiting(path: Path, fault: Any, st
         assert set(server.created_per_key().values()) == {1}
 
 
+@pytest.mark.parametrize("failure", [ValueError("op_test_leak"), SystemExit(3)], ids=repr)
+def test_a_token_that_cannot_be_had_keeps_the_write_waiting(
+    server: Answering, path: Path, failure: BaseException
+) -> None:
+    failures = [failure]
+
+    def token() -> str:
+        if failures:
+            raise failures.pop()
+        return TOKEN
+
+    with client_of(server, path, api_key=token) as client:
+        receipt = client.outbox.users.create(email="ada@example.com")
+        eventually(lambda: not failures)
+        eventually(lambda: client.outbox.status().blocked)
+        write = client.outbox.get(receipt.id)
+        assert write is not None
+        assert (write.tries, write.outcome) == (1, "not_executed")
+        assert "op_test_leak" not in write.message
+        assert client.outbox.drain(deadline=10).pending == 0
+
+
 # --- clocks, leases and keys: no server is needed -------------------------------------------------
 
 URL = "http://127.0.0.1:9"
@@ -424,6 +447,16 @@ def test_a_clock_that_jumps_neither_loses_nor_stops_anything(path: Path) -> None
     with keeper(path, other, clock) as kept:
         eventually(lambda: other.sent)
         eventually(lambda: kept.status().pending == 0)
+
+
+def test_a_clock_that_is_put_back_delays_nothing_that_was_not_tried(path: Path) -> None:
+    clock, sender = Clock(), Recorder()
+    with keeper(path, Blocked(), clock) as kept:
+        kept._drainer.stop()
+        keep(kept, message())
+    clock.now -= 3600
+    with keeper(path, sender, clock):
+        eventually(lambda: len(sender.sent) == 1)
 
 
 def test_a_lease_of_another_machine_is_waited_for(path: Path) -> None:
@@ -712,6 +745,27 @@ def test_a_forked_process_keeps_and_drains_on_its_own(server: Answering, path: P
     assert set(server.created_per_key().values()) == {1}
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_two_threads_may_fork_at_once(path: Path) -> None:
+    with keeper(path, Recorder()) as kept, keeper(path.with_name("other.db"), Recorder()) as other:
+
+        def fork() -> None:
+            for _ in range(10):
+                pid = os.fork()
+                if pid == 0:
+                    keep(kept, message("child"))
+                    os._exit(0)
+                keep(other, message("parent"))
+                assert os.waitpid(pid, 0)[1] == 0
+
+        threads = [threading.Thread(target=fork, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert kept.drain(10).pending == 0
 
 
 def test_a_program_that_just_ends_neither_hangs_nor_loses(server: Answering, path: Path) -> None:

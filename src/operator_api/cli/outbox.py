@@ -210,7 +210,9 @@ def _left_over(file: "OutboxFile", after: "OutboxStatus", died: int) -> Failure:
     if after.pending:
         told.append(f"{_writes_are(after.pending)} still pending")
         advice.append(
-            f"The last error: {printable(after.blocked)}" if after.blocked else "No server answers."
+            f"The last error: {printable(after.blocked)}"
+            if after.blocked
+            else "None of them was answered so far: the server may be gone."
         )
     if died > 0:
         told.append(f"{_writes_are(died)} refused for good or expired")

@@ -131,8 +131,13 @@ class Drainer:
         self._unwritten.clear()
         for each in claimed:
             self._on_their_way.add(each.sequence)
-            name = f"outbox-{each.sequence}"
-            threading.Thread(target=self._work, args=(each,), name=name, daemon=True).start()
+            worker = threading.Thread(
+                target=self._work, args=(each,), name=f"outbox-{each.sequence}", daemon=True
+            )
+            try:
+                worker.start()
+            except RuntimeError as error:  # the system gives no more threads
+                self._finished.append((each, error))
         longest = HEARTBEAT_SECONDS if self._on_their_way else IDLE_SECONDS
         waits_for_others = len(self._on_their_way) >= (MOST_AT_ONCE if self._course.is_open else 1)
         if due is None or waits_for_others:
@@ -168,8 +173,9 @@ class Drainer:
         error: Exception | None = None
         try:
             self._send(claimed, self._course.proven, self._sleep)
-        except Exception as raised:  # noqa: BLE001 - a program's own function gives the token
-            error = raised
+        except BaseException as raised:  # noqa: BLE001 - a program's own function gives the token
+            # Whatever it raises, SystemExit too, the write must not stay claimed for ever.
+            error = raised if isinstance(raised, Exception) else RuntimeError("it ended the thread")
         if isinstance(error, Stopped):
             self._on_their_way.discard(claimed.sequence)
         else:

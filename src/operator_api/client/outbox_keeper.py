@@ -71,7 +71,11 @@ class Keeper:
         self._clock = clock
         self._closed = False
         self.store = OutboxStore(path, clock=clock)
-        self._keys = keys_of(self.store)
+        try:
+            self._keys = keys_of(self.store)
+        except OutboxError:
+            self.store.close()
+            raise
         self._drainer = Drainer(self.store, self.base_url, self._send)
         if self.store.left(self.base_url):
             self._drainer.start()

@@ -45,7 +45,8 @@ class QueuedWrite:
 
     ``state`` is ``pending`` or ``dead``; of a dead one, ``cause`` says whether it was ``refused``
     or has ``expired``. ``sending``: a drainer has it in hand. ``outcome`` is what is known of the
-    write: ``unknown`` where a try may have done it. ``tries`` counts those that failed; ``error``,
+    write: ``unknown`` where a try may have done it. ``tries`` counts those that failed;
+    ``next_try_at`` is None where nothing is waited for but its turn. ``error``,
     ``status``, ``reason``, ``request_id`` and ``message`` are those of the last one.
     """
 
@@ -60,7 +61,7 @@ class QueuedWrite:
     outcome: Outcome
     tries: int
     queued_at: datetime
-    next_try_at: datetime
+    next_try_at: datetime | None
     died_at: datetime | None
     error: str | None
     status: int | None

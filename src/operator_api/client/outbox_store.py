@@ -48,7 +48,7 @@ _ADD = """
 INSERT INTO writes (id, operation, url, base_url, idempotency_key, order_key, queued_at, key_id,
     sealed, ages_from, outcome, due_at, ready)
 SELECT :id, :operation, :url, :base_url, :idempotency_key, :order_key, :queued_at, :key_id,
-    :sealed, :ages_from, :outcome, :now, :order_key IS NULL OR NOT EXISTS (
+    :sealed, :ages_from, :outcome, 0, :order_key IS NULL OR NOT EXISTS (
         SELECT 1 FROM writes WHERE state = 'pending'
         AND base_url = :base_url AND order_key = :order_key)
 """
@@ -116,7 +116,7 @@ class OutboxStore:
             with self._telling(), self._transaction() as connection:
                 now = self._now()
                 for each in group:
-                    _add(connection, each.row, now=now, ages_from=now)
+                    _add(connection, each.row, ages_from=now)
             for each in group:
                 each.committed = True
         except OutboxError as error:
@@ -288,7 +288,7 @@ class OutboxStore:
                 told = _MAYBE_DONE.format(id=write_id, key=row.idempotency_key)
                 raise UnfitWriteError("maybe_done", told)
             connection.execute("DELETE FROM writes WHERE id = ?", (write_id,))
-            _add(connection, row, now=now, ages_from=ages_from, outcome=outcome)
+            _add(connection, row, ages_from=ages_from, outcome=outcome)
             return self._find(connection, write_id)
 
     def drop(self, write_id: str) -> QueuedWrite:
@@ -399,11 +399,10 @@ def _add(
     connection: sqlite3.Connection,
     row: Row,
     *,
-    now: int,
     ages_from: int,
     outcome: Outcome = "not_executed",
 ) -> None:
-    members = {**asdict(row), "now": now, "ages_from": ages_from, "outcome": outcome}
+    members = {**asdict(row), "ages_from": ages_from, "outcome": outcome}
     connection.execute(_ADD, members)
 
 
@@ -425,7 +424,7 @@ def _settle(connection: sqlite3.Connection, owner: str, settled: Settled, now: i
             **asdict(told),
             "outcome": judged.outcome,
             "counts": judged.counts or dead,
-            "due_at": now + int(judged.wait * _MICRO),
+            "due_at": now + int(judged.wait * _MICRO) if judged.wait else 0,
             "not_before": now + int(judged.asked * _MICRO),
             "sequence": settled.sequence,
             "owner": owner,
@@ -453,7 +452,7 @@ def _as_write(row: tuple[Any, ...]) -> QueuedWrite:
         outcome=outcome,
         tries=tries,
         queued_at=to_datetime(queued_at),
-        next_try_at=to_datetime(due_at),
+        next_try_at=to_datetime(due_at) if due_at else None,
         died_at=None if died_at is None else to_datetime(died_at),
         error=error,
         status=status,
@@ -466,23 +465,32 @@ def _as_write(row: tuple[Any, ...]) -> QueuedWrite:
 # --- forks ---
 
 _stores: WeakSet[OutboxStore] = WeakSet()
-_held: list[OutboxStore] = []
+
+
+class _Held(threading.local):
+    """The stores that a thread holds while it forks: others may fork at the same time."""
+
+    def __init__(self) -> None:
+        self.stores: list[OutboxStore] = []
+
+
+_held = _Held()
 
 
 def _before_fork() -> None:
-    for store in list(_stores):
+    for store in sorted(_stores, key=id):  # in one order, as two who fork must not wait in a circle
         store.hold_for_fork()
-        _held.append(store)
+        _held.stores.append(store)
 
 
 def _after_in_parent() -> None:
-    while _held:
-        _held.pop().resume_in_parent()
+    while _held.stores:
+        _held.stores.pop().resume_in_parent()
 
 
 def _after_in_child() -> None:
-    while _held:
-        _held.pop().resume_in_child()
+    while _held.stores:
+        _held.stores.pop().resume_in_child()
 
 
 if hasattr(os, "register_at_fork"):
