@@ -8,7 +8,7 @@ from io import TextIOWrapper
 import typer
 
 from operator_api import __version__
-from operator_api.cli import accounts, failures, outbox, tokens
+from operator_api.cli import accounts, failures, keys, outbox, tokens
 from operator_api.cli.call import call
 from operator_api.cli.explain import explain
 from operator_api.cli.options import Json, Place
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
 app.add_typer(failures.app, name="failures")
 app.add_typer(outbox.app, name="outbox")
 app.command()(serve)

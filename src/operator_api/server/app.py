@@ -24,6 +24,7 @@ from operator_api.server import (
 )
 from operator_api.server.auth import Authenticator, Token
 from operator_api.server.cursors import Cursors
+from operator_api.server.data_keys import DataKeys
 from operator_api.server.database import Database, GuardFailed
 from operator_api.server.database.sqlite import SQLite, is_current
 from operator_api.server.exchange import Answer, Call, Handler
@@ -52,6 +53,8 @@ class Store:
     database: Database
     installation: Installation
     authenticator: Authenticator
+    data_keys: DataKeys
+    keyring: Keyring
 
     async def close(self) -> None:
         """Finish what has begun, and close."""
@@ -94,12 +97,22 @@ async def open_store(settings: Settings) -> Store:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.database_path
     current = is_current(path)
-    keys = settings.secret_keys or _embedded_keys(settings.data / "secret.key", path)
+
+    def load_keyring() -> Keyring:
+        return Keyring(settings.secret_keys or _embedded_keys(settings.key_file, path))
+
+    keyring = load_keyring()
     if not current:
         _migrate(path)
     database = SQLite(path, busy_seconds=settings.busy_seconds, max_waiting=settings.writes_waiting)
-    installation = await load_installation(database, Keyring(keys))
-    return Store(database, installation, Authenticator(database, installation.token_pepper))
+    try:
+        installation = await load_installation(database, keyring)
+    except UnusableKeyError:
+        keyring = load_keyring()  # which may have been rotated a moment ago
+        installation = await load_installation(database, keyring)
+    data_keys = DataKeys(database, load_keyring, installation.nobodys_detail_key)
+    authenticator = Authenticator(database, installation.token_pepper, data_keys)
+    return Store(database, installation, authenticator, data_keys, keyring)
 
 
 def _embedded_keys(file: Path, store: Path) -> Sequence[bytes]:

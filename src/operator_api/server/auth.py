@@ -11,7 +11,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from operator_api.contract.errors import (
     EXPIRED_TOKEN,
@@ -24,6 +24,7 @@ from operator_api.contract.errors import (
 )
 from operator_api.contract.fields import format_timestamp
 from operator_api.contract.scopes import Environment, Scope
+from operator_api.server.data_keys import DataKeys
 from operator_api.server.database import Database
 from operator_api.server.ids import now_microseconds
 
@@ -39,17 +40,21 @@ _CACHE_SIZE = 10_000
 _FIND = """
     SELECT tokens.id, tokens.tenant, tokens.name, tokens.scopes, tokens.expires_at,
            tokens.revoked_at, tenants.environment, accounts.id AS account_id,
-           accounts.name AS account_name
+           accounts.name AS account_name, data_keys.wrapped AS data_key
     FROM tokens
     JOIN tenants ON tenants.id = tokens.tenant
     JOIN accounts ON accounts.id = tenants.account_id
+    LEFT JOIN data_keys ON data_keys.account_id = accounts.id
     WHERE tokens.digest = :digest
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Who calls: the token's row, and the tenant whose rows it may reach."""
+    """Who calls: the token's row, and the tenant whose rows it may reach.
+
+    ``data_key`` is the account's, sealed; None where nothing can be sealed for the account now.
+    """
 
     id: str
     name: str
@@ -60,6 +65,7 @@ class Token:
     scopes: frozenset[Scope]
     expires_at: int | None
     revoked_at: int | None
+    data_key: bytes | None = field(default=None, repr=False)
 
 
 def mint(environment: Environment) -> str:
@@ -89,8 +95,9 @@ def _is_well_formed(token: str) -> bool:
 class Authenticator:
     """Recognises tokens. Those seen within the last second are not looked up again."""
 
-    def __init__(self, database: Database, pepper: bytes) -> None:
+    def __init__(self, database: Database, pepper: bytes, data_keys: DataKeys) -> None:
         self._database = database
+        self._data_keys = data_keys
         self._keyed = hmac.new(pepper, digestmod="sha256")
         self._seen: dict[str, Token] = {}
         self._seen_since = 0
@@ -139,7 +146,15 @@ class Authenticator:
             scopes=frozenset(row["scopes"].split()),
             expires_at=row["expires_at"],
             revoked_at=row["revoked_at"],
+            data_key=row["data_key"] or await self._make_data_key(row["account_id"]),
         )
+
+    async def _make_data_key(self, account_id: str) -> bytes | None:
+        """Make the account's data key when it is first called: nothing else waits for that."""
+        try:
+            return await self._data_keys.ensure(account_id)
+        except Problem:  # the store takes no writes now, which is no reason to refuse a token
+            return None
 
 
 def _read(authorization: str) -> str:

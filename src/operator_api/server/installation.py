@@ -6,7 +6,7 @@ from operator_api.server.database import Database, Statement
 from operator_api.vault.keys import Keyring, derive
 from operator_api.vault.seal import KEY_BYTES
 
-_CONTEXT = b"installation:secret"
+CONTEXT = b"installation:secret"
 _FIND = "SELECT value FROM installation WHERE name = 'secret'"
 _INSERT = "INSERT INTO installation (name, value) VALUES ('secret', :value) ON CONFLICT DO NOTHING"
 
@@ -18,14 +18,15 @@ class Installation:
         self.token_pepper = derive(secret, "token pepper")
         self.cursor_key = derive(secret, "cursors")
         self.answer_key = derive(secret, "idempotent answers")
+        self.nobodys_detail_key = derive(secret, "details of requests by nobody known")
 
 
 async def load_installation(database: Database, keyring: Keyring) -> Installation:
     """Return the store's installation; make it if the store is new. Two at once get the same."""
     row = await database.fetch_one(_FIND, {})
     if row is None:
-        wrapped = keyring.wrap(secrets.token_bytes(KEY_BYTES), _CONTEXT)
+        wrapped = keyring.wrap(secrets.token_bytes(KEY_BYTES), CONTEXT)
         await database.write([Statement(_INSERT, {"value": wrapped})])
         row = await database.fetch_one(_FIND, {})
         assert row is not None, "the secret was just committed"
-    return Installation(keyring.unwrap(row["value"], _CONTEXT))
+    return Installation(keyring.unwrap(row["value"], CONTEXT))

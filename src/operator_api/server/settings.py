@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         return Path(self.database.removeprefix(_SQLITE))
 
     @property
+    def key_file(self) -> Path:
+        """The file of the keys that seal, where none are given."""
+        return self.data / "secret.key"
+
+    @property
     def url(self) -> str:
         """What links begin with, without a slash at the end."""
         if self.public_url is not None:

@@ -14,7 +14,7 @@ Parameters = Mapping[str, Any]
 
 # The newest migration: what a store must be at for this program to work on it. It stands here, and
 # not in the schema, so that a server whose store is current starts without loading SQLAlchemy.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 
 class Row(Protocol):

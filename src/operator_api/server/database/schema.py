@@ -54,6 +54,29 @@ tenants = Table(
     UniqueConstraint("account_id", "environment"),
 )
 
+# What seals an account's own, itself sealed by a key of the operator's. Without its row, nothing of
+# the account's that was sealed can ever be read again.
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# Who has looked into the sealed detail of a request, by the id of the request that asked for it.
+# The tenant is that of the request looked at; it is null where nobody is known to have sent it.
+reveals = Table(
+    "reveals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", BigInteger, ForeignKey("tenants.id")),
+    Column("request_id", Text, nullable=False),
+    Column("token_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("reveals_by_request", "request_id"),
+)
+
 tokens = Table(
     "tokens",
     metadata,
