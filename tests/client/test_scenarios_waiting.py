@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from typing import Any
 
 import httpx2
 import pytest
@@ -82,6 +83,24 @@ async def test_a_deadline_holds(kind: Kind, fault: Fault) -> None:
             assert type(error) is APITimeoutError
             assert error.outcome == "unknown"
             assert 1.2 <= time.monotonic() - began < 1.7
+
+
+@pytest.mark.parametrize("fault", [Drip(every=0.5, head=True), Drip(every=0.5)], ids=repr)
+async def test_a_deadline_holds_for_an_http_client_that_is_given(kind: Kind, fault: Fault) -> None:
+    with answering(Always(fault)) as server:
+        given: Any = httpx2.Client() if kind.blocks else httpx2.AsyncClient()
+        async with kind.open(server.url, deadline=1.2, http_client=given) as client:
+            began = time.monotonic()
+            assert type(await client.fails(create)) is APITimeoutError
+            assert 1.2 <= time.monotonic() - began < 1.7
+            # Another client of the same is no matter.
+            async with kind.open(server.url, http_client=given) as other:
+                server.proxy.use([])
+                await other.do(me)
+        if kind.blocks:
+            given.close()
+        else:
+            await given.aclose()
 
 
 async def test_a_deadline_holds_over_all_attempts_and_the_waits_between(kind: Kind) -> None:

@@ -32,6 +32,7 @@ from operator_api.client.transport import (
     MAX_ANSWER_BYTES,
     AnswerTooLargeError,
     ending_within,
+    hold_client_to_deadline,
     open_transport,
 )
 
@@ -171,6 +172,8 @@ class Connections:
         self._process = 0
         self._lock = _ProcessLock()
         self._closed = False
+        if given is not None:
+            hold_client_to_deadline(given)
 
     def send(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request; the answer's body is still to be read."""

@@ -68,19 +68,27 @@ _until = _Until()
 @contextmanager
 def ending_within(seconds: float) -> Iterator[float]:
     """Let every read and write of this thread end within so many seconds; give the moment."""
-    _until.at = time.monotonic() + seconds
+    before = _until.at
+    _until.at = end = time.monotonic() + seconds
     try:
-        yield _until.at
+        yield end
     finally:
-        _until.at = None
+        _until.at = before
 
 
 def hold_to_deadline(transport: httpx2.BaseTransport) -> None:
     """Make the transport's connections end with their attempt, where it is httpx2's own."""
-    pool = getattr(transport, "_pool", None)
+    pool: Any = getattr(transport, "_pool", None)
     backend = getattr(pool, "_network_backend", None)
-    if pool is not None and isinstance(backend, httpcore2.NetworkBackend):
+    if isinstance(backend, httpcore2.NetworkBackend) and not isinstance(backend, _Backend):
         pool._network_backend = _Backend(backend)
+
+
+def hold_client_to_deadline(client: httpx2.Client) -> None:
+    """Do the same for a client that was made elsewhere; what else it sends is not concerned."""
+    for transport in (client._transport, *client._mounts.values()):
+        if transport is not None:
+            hold_to_deadline(transport)
 
 
 def _left(timeout: float | None, timed_out: type[Exception]) -> float | None:
