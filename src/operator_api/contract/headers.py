@@ -19,6 +19,7 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 MERGE_PATCH = "application/merge-patch+json"
 MARKDOWN = "text/markdown"
+HTML = "text/html"
 
 # As Python and ECMA-262 read alike, for OpenAPI too. The key is visible ASCII but for the quote.
 IDEMPOTENCY_KEY_PATTERN = r'^([!#-~]{1,255}|"[!#-~]{1,255}")$'

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from operator_api.contract import errors, fields, models
 from operator_api.contract.errors import ErrorKind
 from operator_api.contract.fields import IdOf
-from operator_api.contract.headers import JSON, MARKDOWN, MERGE_PATCH
+from operator_api.contract.headers import HTML, JSON, MARKDOWN, MERGE_PATCH
 from operator_api.contract.scopes import Scope
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -22,8 +22,9 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 class Operation:
     """One thing a caller can do.
 
-    ``answer`` is None where it is no model's; ``answer_type`` is its media type. ``scope`` is None
-    where any token will do; ``public`` operations need no token. ``ids`` types the variables of the
+    ``answer`` is None where it is no model's; ``answer_type`` is its media type, and
+    ``other_types`` are those that an Accept header may name instead. ``scope`` is None where any
+    token will do; ``public`` operations need no token. ``ids`` types the variables of the
     path; one that is not in it is a reason of the catalogue. ``can_fail`` names what the operation
     itself can refuse; what follows from its form (a body, a token, an id) is added by ``errors``.
     The answer of a ``secret`` one is for its caller alone; a ``probe`` is answered under any load.
@@ -46,6 +47,7 @@ class Operation:
     secret: bool = False
     probe: bool = False
     answer_type: str = JSON
+    other_types: tuple[str, ...] = ()
 
     @property
     def resource(self) -> str:
@@ -397,6 +399,7 @@ OPERATIONS: tuple[Operation, ...] = (
         public=True,
         can_fail=(errors.RESOURCE_NOT_FOUND,),
         answer_type=MARKDOWN,
+        other_types=(HTML, JSON),
     ),
 )
 

@@ -339,14 +339,14 @@ class _Document:
     # --- what comes out ---
 
     def _success(self, operation: Operation) -> dict[str, Any]:
+        types = (operation.answer_type, *operation.other_types)
+        plain = {name: {"type": "object" if name == JSON else "string"} for name in types}
         if operation.answer is not None:
-            schema = self._schemas[operation.answer, "serialization"]
-        else:
-            schema = {"type": "object" if operation.answer_type == JSON else "string"}
+            plain[operation.answer_type] = self._schemas[operation.answer, "serialization"]
         return {
             "description": operation.summary,
             "headers": self._headers(_success_headers(operation)),
-            "content": {operation.answer_type: {"schema": schema}},
+            "content": {name: {"schema": schema} for name, schema in plain.items()},
         }
 
     def _refusal(self, kinds: Sequence[ErrorKind], operation: Operation | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ extension member ``error``; and a short page of Markdown for agents.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -111,11 +111,17 @@ def choose_view(accept: bytes | None) -> View | None:
 
 
 def _choose(accept: bytes) -> View | None:
+    chosen = accepted_type(accept, [*MEDIA_TYPES.values()])
+    return next((view for view, name in MEDIA_TYPES.items() if name == chosen), None)
+
+
+def accepted_type(accept: bytes, available: Sequence[str]) -> str | None:
+    """Return the media type that an Accept header likes best, the first where it does not mind."""
     if not accept.strip():
-        return "json"
+        return available[0]
     ranges = [_media_range(part) for part in accept.decode("latin-1").split(",") if part.strip()]
-    quality = {view: _quality(name, ranges) for view, name in MEDIA_TYPES.items()}
-    best = max(quality, key=quality.__getitem__)  # the first of the best: JSON where all are equal
+    quality = {name: _quality(name, ranges) for name in available}
+    best = max(quality, key=quality.__getitem__)
     return best if quality[best] > 0 else None
 
 

@@ -20,6 +20,7 @@ from operator_api.server.app import (
     lock_data,
     open_store,
 )
+from operator_api.server.docs.site import Site
 from operator_api.server.http import Connection, Edge
 from operator_api.server.pipeline import Pipeline
 from operator_api.server.settings import Settings
@@ -84,7 +85,7 @@ class _Server(uvicorn.Server):
         self, settings: Settings, pipeline: Pipeline, store: Store, announce: Callable[[], None]
     ) -> None:
         config = uvicorn.Config(
-            pipeline,
+            Site(settings.url).beside(pipeline),
             loop="none",
             http=Connection,
             ws="none",

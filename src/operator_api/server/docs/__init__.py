@@ -1,0 +1,1 @@
+"""The documentation: the Markdown of ``docs/``, as a site that needs nothing from elsewhere."""
