@@ -79,7 +79,7 @@ class Row:
     @property
     def options(self) -> dict[str, Any]:
         """What a client needs for it: the wait for an answer that does not come is short."""
-        return {"timeout": 0.15} if self.error is APITimeoutError else {}
+        return {"timeout": 0.12} if self.error is APITimeoutError else {}
 
 
 TABLE = [
@@ -228,7 +228,7 @@ async def test_a_connection_that_is_not_accepted_in_time(
             second.setblocking(False)
             second.connect_ex(address)
             url = f"http://{address[0]}:{address[1]}"
-            async with kind.open(url, random=at_once, timeout=0.3) as client:
+            async with kind.open(url, random=at_once, timeout=0.15) as client:
                 error = await client.fails(create)
                 assert type(error) is APITimeoutError
                 assert (error.attempts, error.outcome) == (ALL, "not_executed")
@@ -270,7 +270,6 @@ async def test_x_should_retry_true_is_not_enough_to_do_a_write_twice(
 @pytest.mark.parametrize(
     ("refusal", "least"),
     [
-        (Refuse("overloaded", 1), 1.0),
         (Refuse("overloaded", 0.3), 0.3),
         (Refuse("rate_limited", 0.3), 0.3),
         (Refuse("internal_error", 0.3), 0.3),

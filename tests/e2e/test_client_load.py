@@ -172,7 +172,7 @@ async def test_faults(kind: Kind, mix: tuple[Fault, ...], tmp_path: Path) -> Non
 
 async def test_an_outage(kind: Kind, tmp_path: Path) -> None:
     """400 creates at 10 a second, with the server gone for 20 seconds in the middle."""
-    rate, count, start, gone = (10, 400, 10.0, 20.0) if FULL else (15, 120, 1.5, 6.0)
+    rate, count, start, gone = (10, 400, 10.0, 20.0) if FULL else (15, 110, 1.0, 6.0)
     emails = new_emails("outage", count)
     with running(tmp_path / "data") as server, faulty(Window(start, gone), server) as proxy:
         async with kind.open(proxy.url, api_key=server.token) as client:
@@ -200,7 +200,7 @@ async def test_an_outage(kind: Kind, tmp_path: Path) -> None:
 
 async def test_a_limit(kind: Kind, tmp_path: Path) -> None:
     """500 creates by 10 at a time, where the server allows 20 a second."""
-    count = 500 if FULL else 100
+    count = 500 if FULL else 70
     emails = new_emails("limit", count)
     with (
         running(tmp_path / "data", OPERATOR_RATE_LIMIT="20/1s") as server,
