@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,15 @@ def environment(server: Server, url: str) -> dict[str, str]:
     return {**kept, "OPERATOR_API_KEY": server.token, "OPERATOR_BASE_URL": url}
 
 
-def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen([*WRITER, *map(str, arguments)], cwd=ROOT, text=True, **options)
+@contextmanager
+def writer(*arguments: Any, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a writer for the length of a block."""
+    process = subprocess.Popen([*WRITER, *map(str, arguments)], cwd=ROOT, env=env)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def lines(path: Path) -> list[list[str]]:
@@ -68,10 +75,9 @@ def test_each_acknowledged_write_is_done_once_and_in_order_over_200_kills(
     conversations = [
         client.conversations.create(user_id=user.id, channel="web").id for _ in range(4)
     ]
-    killer = start(
-        "kill", outbox, acknowledged, 200, *conversations, env=environment(server, server.url)
-    )
-    assert killer.wait(90) == 0
+    words = ("kill", outbox, acknowledged, 200, *conversations)
+    with writer(*words, env=environment(server, server.url)) as killer:
+        assert killer.wait(90) == 0
     with OperatorAI(api_key=server.token, base_url=server.url, outbox=outbox) as last:
         status = last.outbox.drain(deadline=30)
     assert (status.pending, status.dead) == (0, 0)
@@ -94,22 +100,22 @@ def test_creates_outlive_an_outage_and_a_kill_and_are_done_within_five_seconds(
     """It is 400 creates at 10/s and an outage of 20 s, four times as fast."""
     with faulty((), server) as proxy:
         variables = environment(server, proxy.url)
-        first = start("create", outbox, acknowledged, 0, 10_000, 0.025, env=variables)
-        eventually(lambda: len(lines(acknowledged)) >= 80)
-        proxy.close_port()
-        gone = time.monotonic()
-        time.sleep(2)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        count = len(lines(acknowledged))
-        second = start("create", outbox, acknowledged, 10_000, 400 - count, 0.025, env=variables)
-        time.sleep(max(0.0, gone + 5 - time.monotonic()))
-        returned = int(time.time() * 1e6)
-        assert waiting(outbox, returned) > 100
-        proxy.open_port()
-        eventually(lambda: waiting(outbox, returned) == 0, 5)
-        eventually(lambda: len(lines(acknowledged)) == 400, 30)
-        assert second.wait(5) == 0
+        with writer("create", outbox, acknowledged, 0, 10_000, 0.025, env=variables) as first:
+            eventually(lambda: len(lines(acknowledged)) >= 80, 30)
+            proxy.close_port()
+            gone = time.monotonic()
+            time.sleep(2)
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+        left = 400 - len(lines(acknowledged))
+        with writer("create", outbox, acknowledged, 10_000, left, 0.025, env=variables) as second:
+            time.sleep(max(0.0, gone + 5 - time.monotonic()))
+            returned = int(time.time() * 1e6)
+            assert waiting(outbox, returned) > 100
+            proxy.open_port()
+            eventually(lambda: waiting(outbox, returned) == 0, 5)
+            eventually(lambda: len(lines(acknowledged)) == 400, 30)
+            assert second.wait(10) == 0
     emails = [email for _, email in lines(acknowledged)]
     assert len(emails) == len(set(emails)) == 400
     for email in emails:

@@ -146,6 +146,34 @@ class UnfitWriteError(OutboxError):
         self.reason = reason
 
 
+def as_write(row: tuple[Any, ...]) -> QueuedWrite:
+    """Return a write from the columns that the store shows of it."""
+    (
+        write_id, key, operation, order_key, base_url, state, cause, outcome, tries, queued_at,
+        due_at, died_at, error, status, reason, request_id, message, sending,
+    ) = row  # fmt: skip
+    return QueuedWrite(
+        id=write_id,
+        idempotency_key=key,
+        operation=operation,
+        order_key=order_key,
+        base_url=base_url,
+        state=state,
+        cause=cause,
+        sending=bool(sending) and state == "pending",
+        outcome=outcome,
+        tries=tries,
+        queued_at=to_datetime(queued_at),
+        next_try_at=to_datetime(due_at) if due_at else None,
+        died_at=None if died_at is None else to_datetime(died_at),
+        error=error,
+        status=status,
+        reason=reason,
+        request_id=request_id,
+        message=message,
+    )
+
+
 def context_of(row_id: str, queued_at: int, operation: str, url: str, base_url: str) -> bytes:
     """Return the associated data of a row's sealed part."""
     return json.dumps(["outbox", 1, row_id, queued_at, operation, url, base_url]).encode()

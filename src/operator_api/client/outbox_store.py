@@ -38,6 +38,7 @@ from operator_api.client.outbox_rows import (
     Row,
     State,
     UnfitWriteError,
+    as_write,
     to_datetime,
 )
 from operator_api.contract.errors import Outcome
@@ -55,11 +56,22 @@ SELECT :id, :operation, :url, :base_url, :idempotency_key, :order_key, :queued_a
 _ROW = """id, operation, url, base_url, idempotency_key, order_key, queued_at, key_id, sealed"""
 # A moment further off than any that is set was set before the clock was put back.
 _FREE = "(owner IS NULL OR (owner != :me AND (leased_until <= :now OR leased_until > :lease_most)))"
-_DUE = "(due_at <= :now OR due_at > :due_most)"
 _CLAIM = f"""
 SELECT sequence, tries, outcome, {_ROW} FROM writes
-WHERE state = 'pending' AND ready AND base_url = :base_url AND {_DUE} AND {_FREE}
+WHERE state = 'pending' AND ready AND base_url = :base_url AND due_at <= :now AND {_FREE}
 ORDER BY due_at, sequence LIMIT :most
+"""
+_NEXT_DUE = """
+SELECT min(moment) FROM (
+    SELECT * FROM (
+        SELECT due_at AS moment FROM writes WHERE state = 'pending' AND ready
+        AND base_url = :base_url AND owner IS NULL ORDER BY due_at LIMIT 1)
+    UNION ALL SELECT leased_until FROM writes WHERE owner IS NOT NULL AND owner != :me)
+"""
+# Its moment was set before the clock was put back.
+_MEND = """
+UPDATE writes SET due_at = :now WHERE state = 'pending' AND ready AND base_url = :base_url
+AND due_at > :due_most
 """
 _SHOWN = """
 SELECT id, idempotency_key, operation, order_key, base_url, state, cause, outcome, tries, queued_at,
@@ -151,6 +163,7 @@ class OutboxStore:
             connection.execute("UPDATE writes SET leased_until = :lease WHERE owner = :me", times)
             self._free_the_dead(connection, owner)
             self._expire(connection, times)
+            connection.execute(_MEND, times)
             found = connection.execute(_CLAIM, {**times, "most": most}).fetchall() if most else []
             # Until it is known to have failed, the write may have been done.
             connection.executemany(
@@ -158,11 +171,7 @@ class OutboxStore:
                 " WHERE sequence = :sequence",
                 [{**times, "sequence": sequence} for sequence, *_ in found],
             )
-            (due,) = connection.execute(
-                "SELECT min(max(due_at, leased_until)) FROM writes WHERE state = 'pending'"
-                " AND ready AND base_url = :base_url AND (owner IS NULL OR owner != :me)",
-                times,
-            ).fetchone()
+            (due,) = connection.execute(_NEXT_DUE, times).fetchone()
             claimed = [
                 Claimed(sequence, Row(*members), tries, earlier)
                 for sequence, tries, earlier, *members in found
@@ -265,7 +274,7 @@ class OutboxStore:
     def _shown(self, where: str, values: tuple[Any, ...]) -> list[QueuedWrite]:
         with self._telling(), self._lock:
             found = self._connect().execute(f"{_SHOWN} {where}", (self._now(), *values))
-            return [_as_write(row) for row in found]
+            return [as_write(row) for row in found]
 
     def requeue(self, write_id: str, *, force: bool) -> QueuedWrite:
         """Put a dead letter back, behind all that is pending; or raise, where it may be done."""
@@ -306,7 +315,7 @@ class OutboxStore:
             raise NoSuchWriteError(
                 f"There is no write {write_id} in the outbox: it was sent, or it was dropped."
             )
-        return _as_write(row)
+        return as_write(row)
 
     # --- the connection
 
@@ -432,33 +441,6 @@ def _settle(connection: sqlite3.Connection, owner: str, settled: Settled, now: i
             "cause": "refused" if dead else None,
             "died_at": now if dead else None,
         },
-    )
-
-
-def _as_write(row: tuple[Any, ...]) -> QueuedWrite:
-    (
-        write_id, key, operation, order_key, base_url, state, cause, outcome, tries, queued_at,
-        due_at, died_at, error, status, reason, request_id, message, sending,
-    ) = row  # fmt: skip
-    return QueuedWrite(
-        id=write_id,
-        idempotency_key=key,
-        operation=operation,
-        order_key=order_key,
-        base_url=base_url,
-        state=state,
-        cause=cause,
-        sending=bool(sending) and state == "pending",
-        outcome=outcome,
-        tries=tries,
-        queued_at=to_datetime(queued_at),
-        next_try_at=to_datetime(due_at) if due_at else None,
-        died_at=None if died_at is None else to_datetime(died_at),
-        error=error,
-        status=status,
-        reason=reason,
-        request_id=request_id,
-        message=message,
     )
 
 
