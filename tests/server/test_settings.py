@@ -33,6 +33,9 @@ VALUES: Mapping[str, tuple[str, Any, str, Any]] = {
     "receive_seconds": ("4", 4.0, "0.1", 0.1),
     "keep_alive_seconds": ("60", 60.0, "0.5", 0.5),
     "drain_seconds": ("6", 6.0, "0.1", 0.1),
+    "request_log": ("off", "off", "on", "on"),
+    "request_log_days": ("7", 7.0, "0.5", 0.5),
+    "request_log_mb": ("10", 10.0, "2.5", 2.5),
     "log_level": ("debug", "debug", "error", "error"),
 }
 
@@ -50,6 +53,9 @@ MALFORMED = {
     "receive_seconds": ["0", "-1", "soon", "nan"],
     "keep_alive_seconds": ["0", "-1", "soon", "nan"],
     "drain_seconds": ["0", "-1", "soon", "nan"],
+    "request_log": ["yes", "ON", ""],
+    "request_log_days": ["0", "-1", "forever", "nan"],
+    "request_log_mb": ["0", "-1", "all", "nan"],
     "log_level": ["loud", "INFO", ""],
 }
 MALFORMED_PAIRS = [(name, text) for name, texts in MALFORMED.items() for text in texts]

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from operator_api.server.app import create_pipeline, open_store
+from operator_api.server.app import create_pipeline, open_log, open_store
 from operator_api.server.idempotency import KEPT_MICROSECONDS, SWEPT_AT_ONCE
 from operator_api.server.ids import now_microseconds
 from operator_api.server.settings import load_settings
@@ -257,7 +257,7 @@ async def test_tidying_deletes_old_idempotency_keys_and_no_others(data: Path) ->
         connection.commit()
         store = await open_store(settings)
         try:
-            await create_pipeline(settings, store).tidy()
+            await create_pipeline(settings, store, open_log(settings, store)).tidy()
         finally:
             await store.close()
         assert connection.execute("SELECT created_at FROM idempotency_keys").fetchall() == [(now,)]

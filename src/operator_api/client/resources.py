@@ -16,6 +16,7 @@ from operator_api.client.errors import RequestValidationError
 from operator_api.client.methods import M, Resource, lists, reads, reveals, writes
 from operator_api.contract.errors import Place
 from operator_api.contract.fields import format_timestamp, to_microseconds
+from operator_api.contract.logged import LoggedRequest, StatusClass
 from operator_api.contract.models import (
     Catalogue,
     CatalogueEntry,
@@ -329,6 +330,49 @@ class Tokens(Resource[M]):
         return Call("tokens.revoke", ids={"token_id": token_id}, options=options)
 
 
+class Requests(Resource[M]):
+    """The log of the environment's requests. All of this needs the scope ``requests:read``."""
+
+    @lists
+    def list(
+        self,
+        *,
+        limit: int | Omit = OMIT,
+        cursor: str | Omit | None = OMIT,
+        status: int | Omit | None = OMIT,
+        status_class: StatusClass | Omit | None = OMIT,
+        reason: str | Omit | None = OMIT,
+        operation: str | Omit | None = OMIT,
+        token_id: str | Omit | None = OMIT,
+        address: str | Omit | None = OMIT,
+        client_request_id: str | Omit | None = OMIT,
+        after: datetime | str | Omit | None = OMIT,
+        before: datetime | str | Omit | None = OMIT,
+        q: str | Omit | None = OMIT,
+        **options: Unpack[Options],
+    ) -> Call[Page[LoggedRequest]]:
+        """Search the log, newest first. ``after`` and ``before`` are when requests began.
+
+        Each word of ``q`` is a part of the operation, method, path or reason, or the whole of an
+        id or the address.
+        """
+        params = given(
+            limit=limit,
+            cursor=cursor,
+            status=status,
+            status_class=status_class,
+            reason=reason,
+            operation=operation,
+            token_id=token_id,
+            address=address,
+            client_request_id=client_request_id,
+            after=_time("requests.list", "query", "after", after),
+            before=_time("requests.list", "query", "before", before),
+            q=q,
+        )
+        return Call("requests.list", params=params, options=options)
+
+
 class MyToken(Resource[M]):
     """The token that the calls are made with."""
 
@@ -385,6 +429,7 @@ class Resources(Generic[M]):
         self.messages = Messages(mode)
         self.tags = Tags(mode)
         self.tokens = Tokens(mode)
+        self.requests = Requests(mode)
         self.me = MyToken(mode)
         self.errors = Errors(mode)
         self.service = Service(mode)

@@ -230,6 +230,27 @@ UserIdFilter = Annotated[
     str,
     _Form("invalid_format", USER_ID.pattern, "the id of a user, usr_ and 32 hexadecimal digits"),
 ]
+TokenIdFilter = Annotated[
+    str,
+    _Form("invalid_format", TOKEN_ID.pattern, "the id of a token, tok_ and 32 hexadecimal digits"),
+]
+
+# Filters of the request log.
+Reason = Annotated[
+    str, _Form("invalid_format", "^[a-z][a-z_]{1,63}$", "a reason, such as validation_failed")
+]
+OperationName = Annotated[
+    str, _Form("invalid_format", r"^[a-z_]{1,32}\.[a-z_]{1,32}$", "as in users.create")
+]
+Address = Annotated[str, _Form("invalid_format", "^[0-9A-Fa-f.:]{2,45}$", "an IP address")]
+ClientRequestId = Annotated[
+    str, _Form("invalid_format", "^[A-Za-z0-9._-]{1,64}$", "1 to 64 of A-Z a-z 0-9 . _ -")
+]
+_WORD = rf"[^\s{_CONTROL}{_INVISIBLE}]{{1,64}}"
+SearchText = Annotated[
+    str,
+    _Form("invalid_format", f"^{_WORD}( {_WORD}){{0,4}}$", "1 to 5 words with a space between"),
+]
 
 
 def parse_whole_number(text: Any) -> Any:

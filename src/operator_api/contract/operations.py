@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from operator_api.contract import errors, fields, models
+from operator_api.contract import errors, fields, logged, models
 from operator_api.contract.errors import ErrorKind
 from operator_api.contract.fields import IdOf
 from operator_api.contract.headers import HTML, JSON, MARKDOWN, MERGE_PATCH
@@ -345,6 +345,15 @@ OPERATIONS: tuple[Operation, ...] = (
         models.Deleted,
         scope="tokens:admin",
         ids=_TOKEN,
+    ),
+    Operation(
+        "requests.list",
+        "GET",
+        "/v1/requests",
+        "Search the log of this environment's requests, newest first",
+        models.Page[logged.LoggedRequest],
+        scope="requests:read",
+        params=logged.RequestListParams,
     ),
     Operation(
         "me.get",

@@ -34,6 +34,9 @@ from operator_api.server.installation import Installation, load_installation
 from operator_api.server.limits.memory import MemoryLimiter
 from operator_api.server.openapi import openapi
 from operator_api.server.pipeline import Bounds, Pipeline
+from operator_api.server.requests import listing
+from operator_api.server.requests.log import RequestLog
+from operator_api.server.requests.record import Retention
 from operator_api.server.settings import Settings
 from operator_api.server.tokens import Tokens, any_token
 from operator_api.vault.keys import Keyring, UnusableKeyError, load_or_make
@@ -129,7 +132,16 @@ def _migrate(path: Path) -> None:
     upgrade(path)
 
 
-def create_pipeline(settings: Settings, store: Store) -> Pipeline:
+def open_log(settings: Settings, store: Store) -> RequestLog:
+    """Return the request log, to be started by the one server that writes it."""
+    return RequestLog(
+        settings.request_log_path,
+        hash_key=store.installation.log_key,
+        retention=Retention(settings.request_log_days, settings.request_log_mb),
+    )
+
+
+def create_pipeline(settings: Settings, store: Store, requests: RequestLog) -> Pipeline:
     """Put the API together."""
     limiter = MemoryLimiter(settings.rate_limit)
     described = orjson.dumps(openapi(settings.url))
@@ -139,6 +151,7 @@ def create_pipeline(settings: Settings, store: Store) -> Pipeline:
         **messages.HANDLERS,
         **tags.HANDLERS,
         **Tokens(store.authenticator).handlers,
+        **listing.handlers(requests),
         **me.handlers(limiter.policy, BODY_BYTES),
         **catalogue.handlers(settings.url),
         **service.handlers(described, lambda: pipeline.closing),

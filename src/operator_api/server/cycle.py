@@ -153,9 +153,13 @@ class Cycle:
                 return
             except Exception:
                 log.exception("no answer", extra={"request_id": self._exchange.request_id})
-                answer = self._rendered(await self._failed(self._exchange, self))
+                response = await self._failed(self._exchange, self)
+                answer = self._rendered(response)
             if not self.disconnected:
                 self._write(answer)
+            note = connection.server_state.note
+            if note is not None:
+                note(self._exchange, response, self.body, complete=self.complete)
         finally:
             connection.tasks.discard(self.task)
 

@@ -9,6 +9,7 @@
     Change     what a handler decided: a write, and the answer once it is committed
     Response   status, headers and bytes
     Respond    what makes a Response of an Exchange: the pipeline is one
+    Note       what is told of each of them: the request log
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -138,3 +139,13 @@ class Response(NamedTuple):
 
 
 Respond = Callable[[Exchange, Incoming], Awaitable[Response]]
+
+
+class Note(Protocol):
+    """Takes note of a request that has been answered. It must not wait, and must not fail."""
+
+    def __call__(
+        self, exchange: Exchange, response: Response, body: bytearray, *, complete: bool
+    ) -> None:
+        """Take note; ``complete`` says whether ``body`` is all of the request's body."""
+        ...

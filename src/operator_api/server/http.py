@@ -31,7 +31,7 @@ from operator_api.contract.errors import (
     Problem,
 )
 from operator_api.server.cycle import Cycle, Outgoing, refusing
-from operator_api.server.exchange import Exchange, Respond
+from operator_api.server.exchange import Exchange, Note, Respond
 from operator_api.server.ids import new_id
 
 if TYPE_CHECKING:
@@ -68,8 +68,10 @@ class Edge(ServerState):
         receive_seconds: float,
         keep_alive_seconds: float,
         trusted_proxies: str = "",
+        note: Note | None = None,
     ) -> None:
         super().__init__()
+        self.note = note
         self.public_url = public_url
         self.receive_seconds = receive_seconds
         self.keep_alive_seconds = keep_alive_seconds
@@ -316,7 +318,8 @@ class Connection(HttpToolsProtocol):
         self.stage = "done"
         self.deadline = _NEVER
         if stage != "body":
-            nothing = Exchange(new_id("req"), "", "", [], b"", {}, "")
+            address = self.client[0] if self.client else ""
+            nothing = Exchange(new_id("req"), "", "", [], b"", {}, address)
             respond = refusing(problem, self.server_state.public_url)
             self._begin(nothing, respond, keep_alive=False)
         elif self.cycle.answered:

@@ -18,6 +18,7 @@ class Installation:
         self.token_pepper = derive(secret, "token pepper")
         self.cursor_key = derive(secret, "cursors")
         self.answer_key = derive(secret, "idempotent answers")
+        self.log_key = derive(secret, "hashes in the request log")
         self.nobodys_detail_key = derive(secret, "details of requests by nobody known")
 
 

@@ -64,6 +64,7 @@ _TAGS = {
     "messages": "What is said in a conversation.",
     "tags": "Words put on users.",
     "tokens": "API tokens: made, listed, rotated, revoked.",
+    "requests": "The log of requests: what was asked, by whom, and how it ended.",
     "me": "Who the caller is.",
     "errors": "The catalogue of errors.",
     "service": "For those who run the server or write its clients.",

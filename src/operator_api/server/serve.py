@@ -18,9 +18,11 @@ from operator_api.server.app import (
     create_pipeline,
     ensure_default_account,
     lock_data,
+    open_log,
     open_store,
 )
 from operator_api.server.docs.site import Site
+from operator_api.server.exchange import Note
 from operator_api.server.http import Connection, Edge
 from operator_api.server.pipeline import Pipeline
 from operator_api.server.settings import Settings
@@ -66,8 +68,13 @@ async def serve(settings: Settings, announce: Callable[[Ready], None]) -> None:
 async def _serve(
     settings: Settings, store: Store, listener: socket.socket, announce: Callable[[], None]
 ) -> None:
-    pipeline = create_pipeline(settings, store)
-    server = _Server(settings, pipeline, store, announce)
+    requests = open_log(settings, store)
+    pipeline = create_pipeline(settings, store, requests)
+    note = None
+    if settings.request_log == "on":
+        requests.start()
+        note = requests.recorder.note
+    server = _Server(settings, pipeline, store, announce, note)
     janitor = asyncio.create_task(_tidy(pipeline))
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
@@ -76,13 +83,19 @@ async def _serve(
         await server.serve(sockets=[listener])
     finally:
         janitor.cancel()
+        requests.close()
 
 
 class _Server(uvicorn.Server):
     """uvicorn's, with a clock for its connections and an end that loses nothing."""
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline, store: Store, announce: Callable[[], None]
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        store: Store,
+        announce: Callable[[], None],
+        note: Note | None,
     ) -> None:
         config = uvicorn.Config(
             Site(settings.url).beside(pipeline),
@@ -103,6 +116,7 @@ class _Server(uvicorn.Server):
             receive_seconds=settings.receive_seconds,
             keep_alive_seconds=settings.keep_alive_seconds,
             trusted_proxies=settings.trusted_proxies,
+            note=note,
         )
         self.server_state = self._edge
         self._drain_seconds = settings.drain_seconds

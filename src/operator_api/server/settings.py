@@ -71,6 +71,13 @@ class Settings(BaseSettings):
         75, gt=0, description="How long a connection may wait for its next request."
     )
     drain_seconds: float = Field(20, gt=0, description="How long a stop waits for open requests.")
+    request_log: Literal["on", "off"] = Field("on", description="Whether requests are logged.")
+    request_log_days: float = Field(
+        30, gt=0, description="How long the request log keeps a request."
+    )
+    request_log_mb: float = Field(
+        1024, ge=1, description="How large the request log may become, in megabytes."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much is logged to standard error."
     )
@@ -106,6 +113,11 @@ class Settings(BaseSettings):
     def key_file(self) -> Path:
         """The file of the keys that seal, where none are given."""
         return self.data / "secret.key"
+
+    @property
+    def request_log_path(self) -> Path:
+        """The file of the request log."""
+        return self.data / "requests.db"
 
     @property
     def url(self) -> str:

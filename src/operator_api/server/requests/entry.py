@@ -2,7 +2,7 @@
 
 ::
 
-    Material   what the edge hands over once an answer is written: nothing is copied or looked at
+    Material   a failed request and its answer, as they were
     Entry      one row of the log, in clear; made of a Material in the log's own thread
     Details    what makes the sealed detail of a failed request, in the log's own thread too
 """
@@ -19,20 +19,17 @@ MATERIAL_BYTES = 64 * 1024
 
 
 class Material(NamedTuple):
-    """A request and its answer, as they were.
+    """A failed request and its answer, as they were.
 
-    ``exchange.problem`` is what was refused, None for a success or an answer given again;
+    ``exchange.problem`` is what was refused, None where an answer was given again;
     ``exchange.bearer`` whose token it was, also where it is revoked or expired. ``body`` is what
-    had arrived of the body, at most MATERIAL_BYTES of it; ``body_hash`` is there where that is not
-    all that was hashed, and ``complete`` says that the body had arrived as a whole. ``response`` is
-    the answer; a long one of a success is without its body. ``ended`` is when it was written, in
-    nanoseconds since 1970.
+    had arrived of the body, at most MATERIAL_BYTES of it, and ``complete`` says that the body had
+    arrived as a whole. ``ended`` is when the answer was written, in nanoseconds since 1970.
     """
 
     exchange: Exchange
     response: Response
     body: bytes | bytearray
-    body_hash: str | None
     complete: bool
     ended: int
 

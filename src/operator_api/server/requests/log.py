@@ -41,7 +41,7 @@ class RequestLog:
             raise Problem(STORE_UNAVAILABLE) from error
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write what waits, if it was started, and close the file."""
         self.recorder.stop()
         self._threads.shutdown()
         self._reader.close()

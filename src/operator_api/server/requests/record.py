@@ -1,9 +1,9 @@
 """How the log is written: the edge hands over what it has answered, and a thread does the rest.
 
 Handing over is appending to a queue, in about a microsecond, so that no answer waits for the log.
-The thread empties it ten times a second. It lets the event loop go first: it gives Python's lock
-back every few rows. What it may take of the processor for details is bounded, so that a flood of
-failures is not slowed by the work of recording it; then rows are kept and details are not.
+The thread empties it ten times a second. What it may take of the processor for details is bounded,
+so that a flood of failures is not slowed by the work of recording it; then rows are kept and
+details are not.
 
 Nothing that befalls the log fails a request. What the queue cannot hold is dropped and counted;
 while the file cannot be written, what is in the queue is tried again; a file that is gone is made
@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from operator_api.server.exchange import Exchange, Response
-from operator_api.server.requests.distil import Hashes, kind_of, label_of, row_of, tenant_of
-from operator_api.server.requests.entry import MATERIAL_BYTES, Details, Material
+from operator_api.server.requests.distil import Hashes, Noted, label_of, noted, row_of, tenant_of
+from operator_api.server.requests.entry import MATERIAL_BYTES, Details
 from operator_api.server.requests.file import NewerLogError, identity_of
 from operator_api.server.requests.rows import Row, entry_of
 from operator_api.server.requests.store import Detail, Store
@@ -32,14 +33,21 @@ _TICK_SECONDS = 0.08
 MOST_WAITING = 8192
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 _BATCH = 2048
-# Python's lock is given back after so many rows, which take about half a millisecond.
-_ROWS_IN_A_ROW = 128
 # Of one core, for sealing details, and how long it may take more after it has taken less.
 _DETAIL_SHARE = 0.04
 _DETAIL_BURST_SECONDS = 0.2
-_LONG_ANSWER = 4096
+# What one takes, as long as that is not known.
+_DETAIL_SECONDS = 0.0005
+# How many combinations of what rows have in common are remembered.
+_MOST_CODES = 10_000
+_MOST_NAME = 200
+# Where these are in what is noted.
+_BEARER: Final = 8
+_BODY: Final = 15
+_MATERIAL: Final = 17
 _SAY_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _TIDY_SECONDS = 1.0
 _TIDY_STEPS = 8
 _STOP_SECONDS = 10.0
@@ -77,7 +85,7 @@ class Recorder:
         self._details = details
         self._retention = retention
         self._hashes = Hashes(hash_key)
-        self._queue: deque[Material] = deque()
+        self._queue: deque[Noted] = deque()
         # Two counters, each of one thread: what has been put into the queue, and taken out.
         self._bytes_in = 0
         self._bytes_out = 0
@@ -89,8 +97,10 @@ class Recorder:
         self._opened = threading.Event()
         self._erasing: deque[tuple[list[int], threading.Event]] = deque()
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
-        self._allowance = _DETAIL_BURST_SECONDS
-        self._allowed_at = time.monotonic()
+        self._budget = _Budget()
+        # How many details may be made until the thread says so again.
+        self._credit = self._budget.affordable()
+        self._looked_at = 0.0
         self._said_at = -_SAY_SECONDS
         self._said = Counts()
         self._problem = ""
@@ -102,22 +112,32 @@ class Recorder:
         self, exchange: Exchange, response: Response, body: bytes | bytearray, *, complete: bool
     ) -> None:
         """Hand over a request that has been answered; never fail, and never wait."""
-        size = len(body) + len(response.body)
-        waiting = self._bytes_in - self._bytes_out
-        if len(self._queue) >= MOST_WAITING or waiting + size > MOST_WAITING_BYTES:
+        size = min(len(body), MATERIAL_BYTES)
+        if (
+            len(self._queue) >= MOST_WAITING
+            or self._bytes_in - self._bytes_out + size > MOST_WAITING_BYTES
+        ):
             self.counts.dropped += 1
             return
-        body_hash = None
-        if size > _LONG_ANSWER:
-            if len(body) > MATERIAL_BYTES:
-                # As long as this takes, reading it from the connection took longer.
-                body_hash = self._hashes.of(tenant_of(exchange), body) if complete else None
-                body = body[:MATERIAL_BYTES]
-            if response.status < 400:
-                response = response._replace(body=b"")
-            size = len(body) + len(response.body)
+        detailed = response.status >= 400 and self._details is not None
+        if detailed:
+            if self._credit > 0:
+                self._credit -= 1
+            else:
+                detailed = False
+                self.counts.details_dropped += 1
         self._bytes_in += size
-        self._queue.append(Material(exchange, response, body, body_hash, complete, time.time_ns()))
+        self._queue.append(
+            noted(
+                exchange,
+                response,
+                body,
+                time.time_ns(),
+                self._hashes,
+                complete=complete,
+                detailed=detailed,
+            )
+        )
 
     # --- life
 
@@ -129,7 +149,8 @@ class Recorder:
     def stop(self) -> None:
         """Write what waits, and close. What cannot be written in time is dropped and counted."""
         self._stopping.set()
-        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
         self.counts.dropped += len(self._queue)
         self._say()
 
@@ -147,6 +168,7 @@ class Recorder:
             stopping = self._stopping.wait(_TICK_SECONDS)
             now = time.monotonic()
             if now >= due or stopping:
+                self._credit = self._budget.affordable()
                 if not self._attempt(self._write):
                     due = now + _RETRY_SECONDS
                 elif now - tidied >= _TIDY_SECONDS and not self._queue:
@@ -172,14 +194,17 @@ class Recorder:
 
     def _open(self) -> Store:
         """Return the store of the file that is there now; make one if there is none."""
-        if self._store is not None and identity_of(self._path) != self._identity:
-            log.warning("the request log %s is gone; a new one is made", self._path)
-            with suppress(sqlite3.Error):
-                self._store.close()
-            self._store = None
-            # They belong to the file that is gone: a new one must not be read with them.
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
+        now = time.monotonic()
+        if self._store is not None and now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = now
+            if identity_of(self._path) != self._identity:
+                log.warning("the request log %s is gone; a new one is made", self._path)
+                with suppress(sqlite3.Error):
+                    self._store.close()
+                self._store = None
+                # They belong to the file that is gone: a new one must not be read with them.
+                for suffix in ("-wal", "-shm"):
+                    self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
         if self._store is None:
             self._codes.clear()
             self._store = Store(self._path)
@@ -217,29 +242,26 @@ class Recorder:
 
     def _write_some(self, store: Store) -> None:
         """Write one batch. If it fails, all of it is as if it had never been taken."""
-        materials = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
+        taken = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
         batch = _Batch()
-        self._accrue()
         try:
-            for number, material in enumerate(materials):
-                if number % _ROWS_IN_A_ROW == 0:
-                    time.sleep(0)
-                self._add(batch, material, store)
+            for each in taken:
+                self._add(batch, each, store)
             store.append(batch.rows, batch.details)
         except BaseException:
-            self._queue.extendleft(reversed(materials))
+            self._queue.extendleft(reversed(taken))
             raise
-        self._bytes_out += sum(len(each.body) + len(each.response.body) for each in materials)
-        self.counts.written += len(materials) - batch.unreadable
+        self._bytes_out += sum(len(each[_BODY]) for each in taken)
+        self.counts.written += len(taken) - batch.unreadable
         self.counts.dropped += batch.unreadable
         self.counts.details_written += len(batch.details)
         self.counts.details_dropped += batch.without_detail
 
-    def _add(self, batch: "_Batch", material: Material, store: Store) -> None:
-        """Make the row, and the detail if there is time for it."""
-        tenant = tenant_of(material.exchange)
+    def _add(self, batch: "_Batch", each: Noted, store: Store) -> None:
+        """Make the row, and the detail of one that is to have one."""
+        tenant = tenant_of(each[_BEARER])
         try:
-            row = row_of(material, self._code_of(material, tenant, store), tenant, self._hashes)
+            row = row_of(each, self._code_of(each, tenant, store), tenant, self._hashes)
         except sqlite3.Error:
             raise
         except Exception:  # a defect of ours must not hold up all that comes behind it
@@ -247,42 +269,31 @@ class Recorder:
             batch.unreadable += 1
             return
         batch.rows.setdefault(tenant, []).append(row)
-        if self._details is not None and material.response.status >= 400:
-            if self._allowance > 0:
-                began = time.thread_time()
-                self._seal(self._details, batch, material, row)
-                self._allowance -= time.thread_time() - began
-            else:
-                batch.without_detail += 1
-
-    def _code_of(self, material: Material, tenant: int, store: Store) -> int:
-        """Return the number of the row's label."""
-        kind = kind_of(material, tenant)
-        code = self._codes.get(kind)
-        if code is None:
-            code = store.label(tenant, label_of(material, paths=store.knows_paths(tenant)))
-            if kind is not None:
-                self._codes[kind] = code
-        return code
-
-    def _seal(self, details: Details, batch: "_Batch", material: Material, row: Row) -> None:
-        tenant = tenant_of(material.exchange)
+        material = each[_MATERIAL]
+        if material is None or self._details is None:
+            return
+        began = time.thread_time()
         try:
-            entry = entry_of(tenant, row, label_of(material, paths=True))
-            sealed = details.seal(entry, material)
+            entry = entry_of(tenant, row, label_of(each, paths=True))
+            sealed = self._details.seal(entry, material)
         except Exception:  # it costs the detail, not the row
             log.exception("the detail of a request cannot be sealed")
             batch.without_detail += 1
         else:
             if sealed is not None:
                 batch.details.append(Detail(tenant, entry.id, sealed))
+        self._budget.spend(time.thread_time() - began)
 
-    def _accrue(self) -> None:
-        """Allow the details their share of the time that has passed."""
-        now = time.monotonic()
-        gained = (now - self._allowed_at) * _DETAIL_SHARE
-        self._allowance = min(self._allowance + gained, _DETAIL_BURST_SECONDS)
-        self._allowed_at = now
+    def _code_of(self, each: Noted, tenant: int, store: Store) -> int:
+        """Return the number of the row's label."""
+        _, method, operation, path, reason, outcome, *_ = each
+        kind = (tenant, method, path if operation is None else operation.name, reason, outcome)
+        code = self._codes.get(kind)
+        if code is None:
+            code = store.label(tenant, label_of(each, paths=store.knows_paths(tenant)))
+            if len(self._codes) < _MOST_CODES and len(path) <= _MOST_NAME:
+                self._codes[kind] = code
+        return code
 
     def _tidy(self, store: Store) -> None:
         """Delete a little of what is too old or too much."""
@@ -305,6 +316,28 @@ class Recorder:
         if lost or bare:
             log.warning("the request log dropped %d rows and %d details", lost, bare)
         self._said_at, self._said, self._problem = now, replace(counts), ""
+
+
+class _Budget:
+    """What details may take of the processor: a share of the time that passes, a little saved."""
+
+    def __init__(self) -> None:
+        self._seconds = _DETAIL_BURST_SECONDS
+        self._each = _DETAIL_SECONDS
+        self._since = time.monotonic()
+
+    def affordable(self) -> int:
+        """Return how many details can be made with what is left."""
+        now = time.monotonic()
+        self._seconds += (now - self._since) * _DETAIL_SHARE
+        self._seconds = min(self._seconds, _DETAIL_BURST_SECONDS)
+        self._since = now
+        return max(int(self._seconds / self._each), 0)
+
+    def spend(self, seconds: float) -> None:
+        """Take off what one has taken, and learn what one takes."""
+        self._seconds -= seconds
+        self._each += (seconds - self._each) / 16
 
 
 class _Batch:

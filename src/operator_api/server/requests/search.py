@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import orjson
 
+from operator_api.contract.fields import TOKEN_ID
 from operator_api.server.requests.entry import Entry
 from operator_api.server.requests.file import identity_of, open_to_read
 from operator_api.server.requests.rows import (
@@ -50,15 +51,13 @@ from operator_api.server.requests.rows import (
 
 # Before and after all ids.
 _FIRST, _LAST = "", "g"
-# Free text is compared with these, as a whole.
-_NAMED = (TOKEN, ADDRESS, OBJECT, CLIENT_ID)
 
 
 T = TypeVar("T")
 
 
 class NoLogError(Exception):
-    """The file is not there, or is not one of ours."""
+    """The file cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +102,16 @@ class Reader:
             connection.close()
 
     def search(self, query: Query) -> list[Entry]:
-        """Return the newest that match, newest first. Raise NoLogError where there is no log."""
-        return self._read(lambda connection: _search(connection, query))
+        """Return the newest that match, newest first. Raise NoLogError if it cannot be read."""
+        return self._read(lambda connection: _search(connection, query), [])
 
     def find(self, tenant: int, request_id: str) -> tuple[Entry, bytes | None] | None:
         """Return a request, with its sealed detail if there is one; None if it is not there."""
-        return self._read(lambda connection: _find(connection, tenant, request_id))
+        return self._read(lambda connection: _find(connection, tenant, request_id), None)
 
-    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+    def _read(self, read: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        if identity_of(self._path) is None:
+            return nothing  # it has not been made yet, or is made anew in a moment
         try:
             connection = self._connection()
             connection.execute("BEGIN")
@@ -175,7 +176,7 @@ class _Conditions:
         if any(row[column] != value for column, value in self.exact.items()):
             return False
         return all(
-            row[LABEL] in labels or any(row[column].lower() == word for column in _NAMED)
+            row[LABEL] in labels or any(row[column].lower() == word for column in _columns_of(word))
             for word, labels in self.words
         )
 
@@ -208,6 +209,16 @@ def _conditions(query: Query, labels: Sequence[Label]) -> _Conditions:
             having = {code for code, label in enumerate(labels) if word in label.text}
             conditions.words.append((word, frozenset(having)))
     return conditions
+
+
+def _columns_of(word: str) -> Iterator[int]:
+    """Yield the columns that the word may be the value of."""
+    yield OBJECT
+    yield CLIENT_ID
+    if word.startswith(TOKEN_ID.prefix):
+        yield TOKEN
+    if "." in word or ":" in word:
+        yield ADDRESS
 
 
 def _statuses(query: Query) -> frozenset[int] | None:
@@ -328,7 +339,7 @@ class _Segment:
             yield self._pair(LABEL_PLANES, conditions.chosen)
         for word, labels in conditions.words:
             bits = self._pair(LABEL_PLANES, labels) if labels else 0
-            for column in _NAMED:
+            for column in _columns_of(word):
                 bits |= self._pair(PLANES_OF[column], [hash_of(word)])
             yield bits
 

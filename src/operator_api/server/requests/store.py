@@ -29,13 +29,19 @@ _SPAN_NANOSECONDS = 86_400 * 10**9
 # A tenant's unknown paths have this many labels; the others have one together.
 MOST_UNKNOWN_PATHS = 1000
 OTHER_PATHS = "/…"
-_VACUUM_PAGES = 256
+_VACUUM_PAGES = 64
 _DETAILS_AT_ONCE = 500
 
-_INSERT_LABEL = "INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_BATCH = "INSERT INTO batches (tenant, count, first, last, rows) VALUES (?, ?, ?, ?, ?)"
+_ROWS_AT_ONCE = 64
+_INSERT_LABEL = "INSERT INTO labels"
+_INSERT_BATCH = "INSERT INTO batches (tenant, count, first, last, rows)"
 _INSERT_SEGMENT = "INSERT INTO segments (tenant, count, first, last) VALUES (?, ?, ?, ?)"
-_INSERT_DETAIL = "INSERT OR REPLACE INTO details (tenant, id, sealed) VALUES (?, ?, ?)"
+_INSERT_DETAIL = "INSERT OR REPLACE INTO details (tenant, id, sealed)"
+# One row, for the same reason that inserts have many.
+_SELECT_TAIL = """
+    SELECT '[' || group_concat(substr(text, 2, length(text) - 2)) || ']'
+    FROM (SELECT CAST(rows AS TEXT) AS text FROM batches WHERE tenant = ?)
+"""
 _OLDEST = """
     SELECT last, tenant FROM batches WHERE last = (SELECT min(last) FROM batches)
     UNION ALL SELECT last, tenant FROM segments WHERE last = (SELECT min(last) FROM segments)
@@ -68,6 +74,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._connection = open_to_write(path)
         self._labels: dict[int, dict[Label, int]] = {}
+        self._kept_labels: dict[int, int] = {}
         self._tails = {
             tenant: _Tail(batches, rows, first)
             for tenant, batches, rows, first in self._connection.execute(
@@ -97,41 +104,51 @@ class Store:
             sql = "SELECT * FROM labels WHERE tenant = ? ORDER BY code"
             rows = self._connection.execute(sql, [tenant])
             labels = self._labels[tenant] = {Label(*row[2:]): row[1] for row in rows}
+            self._kept_labels[tenant] = len(labels)
         return labels
 
     def append(self, rows: Mapping[int, list[Row]], details: Sequence[Detail]) -> None:
         """Commit the tenants' rows and details; all of it or, if it raises, nothing."""
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            for tenant, added in rows.items():
-                self._keep_labels(tenant)
-                added.sort(key=_by_id)
-                self._insert_batch(tenant, added)
-            self._connection.executemany(_INSERT_DETAIL, details)
-            execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
+        for added in rows.values():
+            added.sort(key=_by_id)
+        labels = [row for tenant in rows for row in self._new_labels(tenant)]
+        if labels or details:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._insert(_INSERT_LABEL, labels)
+                self._insert(_INSERT_DETAIL, details)
+                self._insert(_INSERT_BATCH, [_batch(*each) for each in rows.items()])
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+        else:
+            self._insert(_INSERT_BATCH, [_batch(*each) for each in rows.items()])
         for tenant, added in rows.items():
+            self._kept_labels[tenant] = len(self._labels_of(tenant))
             tail = self._tails.setdefault(tenant, _Tail(0, 0, added[0][ID]))
             tail.batches += 1
             tail.rows += len(added)
             tail.first = min(tail.first, added[0][ID])
 
-    def _keep_labels(self, tenant: int) -> None:
-        sql = "SELECT count(*) FROM labels WHERE tenant = ?"
-        (kept,) = self._connection.execute(sql, [tenant]).fetchone()
-        labels = self._labels_of(tenant)
-        if kept < len(labels):
-            new = list(labels)[kept:]
-            rows = [(tenant, code, *label) for code, label in enumerate(new, start=kept)]
-            self._connection.executemany(_INSERT_LABEL, rows)
+    def _new_labels(self, tenant: int) -> list[Sequence[object]]:
+        labels, kept = self._labels_of(tenant), self._kept_labels[tenant]
+        if kept == len(labels):
+            return []
+        new = list(labels)[kept:]
+        return [(tenant, code, *label) for code, label in enumerate(new, start=kept)]
 
-    def _insert_batch(self, tenant: int, rows: Sequence[Row]) -> None:
-        packed = orjson.dumps(rows)
-        batch = (tenant, len(rows), rows[0][ID], rows[-1][ID], packed)
-        self._connection.execute(_INSERT_BATCH, batch)
+    def _insert(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Insert rows, many to a statement.
+
+        Python's lock is let go at each step of a statement, and to get it back under load takes
+        both threads longer than a row.
+        """
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            places = f"({', '.join('?' * len(some[0]))})"
+            values = ", ".join([places] * len(some))
+            self._connection.execute(f"{sql} VALUES {values}", [*chain.from_iterable(some)])
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -157,8 +174,8 @@ class Store:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            found = execute("SELECT rows FROM batches WHERE tenant = ?", [tenant]).fetchall()
-            rows = sorted(chain.from_iterable(orjson.loads(each) for (each,) in found), key=_by_id)
+            (tail,) = execute(_SELECT_TAIL, [tenant]).fetchone()
+            rows = sorted(orjson.loads(tail), key=_by_id)
             execute("DELETE FROM batches WHERE tenant = ?", [tenant])
             rest: list[Row] = rows
             if whole:
@@ -166,7 +183,7 @@ class Store:
                     self._insert_segment(tenant, rows[start : start + SEGMENT_ROWS])
                 rest = []
             if rest:
-                self._insert_batch(tenant, rest)
+                self._insert(_INSERT_BATCH, [_batch(tenant, rest)])
             execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -178,14 +195,12 @@ class Store:
 
     def _insert_segment(self, tenant: int, rows: Sequence[Row]) -> None:
         segment = pack(rows)
-        execute, executemany = self._connection.execute, self._connection.executemany
         row = (tenant, segment.size, segment.first, segment.last)
-        number = execute(_INSERT_SEGMENT, row).lastrowid
+        number = self._connection.execute(_INSERT_SEGMENT, row).lastrowid
         assert number is not None, "a row was inserted"
-        chunks = enumerate(segment.chunks, start=number * CHUNKS)
-        executemany("INSERT INTO chunks VALUES (?, ?)", chunks)
+        self._insert("INSERT INTO chunks", [*enumerate(segment.chunks, start=number * CHUNKS)])
         planes = sorted((number * PLANES + plane, each) for plane, each in segment.planes.items())
-        executemany("INSERT INTO planes VALUES (?, ?)", planes)
+        self._insert("INSERT INTO planes", planes)
 
     # --- what goes
 
@@ -267,8 +282,13 @@ class Store:
                 raise
             self._tails.pop(tenant, None)
             self._labels.pop(tenant, None)
+            self._kept_labels.pop(tenant, None)
         execute("PRAGMA secure_delete=OFF")
         execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _batch(tenant: int, rows: Sequence[Row]) -> Sequence[object]:
+    return tenant, len(rows), rows[0][ID], rows[-1][ID], orjson.dumps(rows)
 
 
 def _by_id(row: Row) -> str:
