@@ -15,11 +15,12 @@ import pytest
 
 from operator_api.cli import program
 from operator_api.cli.failures import _parse_since
-from operator_api.client.failure_entries import FailureEntry, key_file, read
-from operator_api.client.failed_attempt import FailedAttempt
-from operator_api.client.failure_log import FailureLog
+from operator_api.client.failures.attempt import FailedAttempt
+from operator_api.client.failures.entries import FailureEntry, read
+from operator_api.client.failures.log import FailureLog
 from operator_api.contract.errors import CATALOGUE
 from operator_api.contract.fields import to_microseconds
+from operator_api.vault.file_keys import key_file
 from tests.client.test_failure_log import ATTEMPT
 from tests.test_cli import complains, fails, succeeds
 

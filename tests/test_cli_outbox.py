@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from operator_api import OperatorAI
-from operator_api.client.outbox_sealing import key_file
 from operator_api.drill.faults import Refuse
 from operator_api.drill.plans import Always
+from operator_api.vault.file_keys import key_file
 from tests.faulty import TOKEN, Answering, answering
 from tests.test_cli import complains, fails, run, succeeds
 

@@ -28,13 +28,13 @@ from operator_api import (
 from operator_api.client.call import Call
 from operator_api.client.configuration import configure
 from operator_api.client.core import Request
-from operator_api.client.drain_policy import EXPIRES_AFTER
-from operator_api.client.drainer import Sleep
-from operator_api.client.outbox_keeper import Keeper
-from operator_api.client.outbox_rows import Receipt, UnfitWriteError
-from operator_api.client.outbox_sealing import key_file
+from operator_api.client.outbox.drain_policy import EXPIRES_AFTER
+from operator_api.client.outbox.drainer import Sleep
+from operator_api.client.outbox.keeper import Keeper
+from operator_api.client.outbox.rows import Receipt, UnfitWriteError
 from operator_api.drill.faults import Refuse, ResetAfter, Status
 from operator_api.drill.plans import Always, InOrder, PerOperation
+from operator_api.vault.file_keys import key_file
 from tests.faulty import TOKEN, Answering, answering, bodies_per_key
 from tests.servers import eventually
 
@@ -610,7 +610,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path.cwd())!r})
 import httpx2
 from operator_api import OutboxError
-from operator_api.client.outbox_keeper import Keeper
+from operator_api.client.outbox.keeper import Keeper
 from tests.client.test_outbox import Blocked, keep, message, URL
 kept = Keeper(Path(sys.argv[1]), httpx2.URL(URL), Blocked())
 kept._drainer.stop()

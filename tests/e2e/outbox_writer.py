@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import operator_api.client.outbox_keeper
+import operator_api.client.outbox.keeper
 import operator_api.vault.keys  # noqa: F401 - before the forks, so that each writer begins at once
 from operator_api import OperatorAI
 

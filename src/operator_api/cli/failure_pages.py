@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from operator_api.contract.errors import CATALOGUE, RETRYABLE_ACTIONS, Action
 
 if TYPE_CHECKING:
-    from operator_api.client.failure_entries import FailureEntry
+    from operator_api.client.failures.entries import FailureEntry
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

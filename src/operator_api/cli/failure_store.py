@@ -17,20 +17,18 @@ from typing import Any
 
 from operator_api.cli.failure_pages import printable
 from operator_api.cli.problems import PROGRAM, Failure, usage
-from operator_api.client.failure_entries import (
-    SECRET_KEYS,
+from operator_api.client.failures.entries import (
     FailureEntry,
-    LogKeys,
     SealedByAnotherKey,
     Tampered,
     default_path,
     filled_files,
     find_keys,
-    key_file,
     read,
 )
 from operator_api.contract.fields import to_microseconds
 from operator_api.contract.suggest import nearest
+from operator_api.vault.file_keys import SECRET_KEYS, FileKeys, key_file
 from operator_api.vault.keys import UnusableKeyError
 
 # What begins a formula in a spreadsheet.
@@ -86,7 +84,7 @@ class LogReader:
                 metadata={"path": str(path.absolute())},
             ) from error
         self.skipped = failures.skipped
-        self._keys: LogKeys | None = None
+        self._keys: FileKeys | None = None
 
     def command(self, *words: str) -> str:
         """Return a line to be copied: a command on the same log."""

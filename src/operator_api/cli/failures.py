@@ -16,7 +16,7 @@ from operator_api.contract.suggest import nearest
 
 if TYPE_CHECKING:
     from operator_api.cli.failure_store import Filter
-    from operator_api.client.failure_entries import FailureEntry
+    from operator_api.client.failures.entries import FailureEntry
 
 app = typer.Typer(
     help="See and explain the requests that failed, as a client has recorded them.\n\n"

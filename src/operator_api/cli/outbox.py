@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from operator_api.cli.outbox_store import OutboxFile
-    from operator_api.client.outbox_rows import OutboxStatus, QueuedWrite
+    from operator_api.client.outbox.rows import OutboxStatus, QueuedWrite
 
 app = typer.Typer(
     help="See and send the writes that a client keeps until they are sent.\n\n"

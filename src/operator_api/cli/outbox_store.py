@@ -11,14 +11,14 @@ from pathlib import Path
 
 from operator_api.cli.problems import PROGRAM, Failure, usage
 from operator_api.client import ConfigurationError, OperatorAI, OutboxError
-from operator_api.client.outbox_rows import (
+from operator_api.client.outbox.rows import (
     NoSuchWriteError,
     OutboxStatus,
     QueuedWrite,
     UnfitWriteError,
 )
-from operator_api.client.outbox_sealing import find_keys
-from operator_api.client.outbox_store import OutboxStore
+from operator_api.client.outbox.sealing import find_keys
+from operator_api.client.outbox.store import OutboxStore
 from operator_api.contract.suggest import nearest
 
 VARIABLE = "OPERATOR_OUTBOX"

@@ -25,7 +25,7 @@ from operator_api.client.configuration import (
 from operator_api.client.core import prepare
 from operator_api.client.logs import log_as_told, open_failure_log
 from operator_api.client.methods import Async, RawAsync
-from operator_api.client.outbox import AsyncOutbox, OutboxAccess, without_loop
+from operator_api.client.outbox.outbox import AsyncOutbox, OutboxAccess, without_loop
 from operator_api.client.resources import Resources
 from operator_api.client.responses import RawResponse, Response
 from operator_api.client.shared import PROCESS
@@ -38,7 +38,7 @@ from operator_api.client.transport import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from operator_api.client.failure_log import FailureLog
+    from operator_api.client.failures.log import FailureLog
 
 T = TypeVar("T")
 

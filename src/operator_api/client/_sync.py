@@ -24,7 +24,7 @@ from operator_api.client.configuration import (
 from operator_api.client.core import Request, prepare
 from operator_api.client.logs import log_as_told, open_failure_log
 from operator_api.client.methods import RawSync, Sync
-from operator_api.client.outbox import Outbox, OutboxAccess
+from operator_api.client.outbox.outbox import Outbox, OutboxAccess
 from operator_api.client.resources import Resources
 from operator_api.client.responses import RawResponse, Response
 from operator_api.client.shared import PROCESS
@@ -39,7 +39,7 @@ from operator_api.client.transport import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from operator_api.client.failure_log import FailureLog
+    from operator_api.client.failures.log import FailureLog
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from operator_api.client.answers import InvalidAnswer
 from operator_api.client.configuration import CONNECT_TIMEOUT, origin_of
 from operator_api.client.core import RETRY_COUNT, Request, parse
 from operator_api.client.errors import APIConnectionError, APIError, APITimeoutError
-from operator_api.client.failed_attempt import FailedAttempt
 from operator_api.client.failing import Failed, exception_of, failure_of_status
+from operator_api.client.failures.attempt import FailedAttempt
 from operator_api.client.gate import Wait
 from operator_api.client.policy import (
     Failure,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from operator_api.client.failure_log import FailureLog
+    from operator_api.client.failures.log import FailureLog
 
 _LEVELS = {"info": logging.INFO, "debug": logging.DEBUG}
 
@@ -33,6 +33,6 @@ def open_failure_log(given: "FailureLog | str | Path | None") -> "FailureLog | N
     if not isinstance(chosen, (str, Path)):
         return chosen
     # Redaction takes a while to load, and few programs need it.
-    from operator_api.client.failure_log import FailureLog  # noqa: PLC0415 - see above
+    from operator_api.client.failures.log import FailureLog  # noqa: PLC0415 - see above
 
     return FailureLog(chosen)

@@ -14,7 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECRET_KEYS = "OPERATOR_SECRET_KEYS"  # noqa: S105 - the name of the variable, not what is in it
+from operator_api.vault import file_keys
+from operator_api.vault.file_keys import FileKeys, KeyNotAtHand
+from operator_api.vault.seal import Unsealable
+
+_PURPOSE = "failure log"
 SEALED = b',"sealed":'
 
 _tail = re.compile(rb'(?:null|"(?P<text>[A-Za-z0-9+/=]+)")}\n?')
@@ -71,11 +75,17 @@ class FailureEntry:
         """Whether there are bodies, for whoever has the key."""
         return self.key_id is not None
 
-    def open(self, keys: "LogKeys") -> dict[str, Any]:
+    def open(self, keys: FileKeys) -> dict[str, Any]:
         """Return ``request`` and ``response``, the redacted bodies; raise UnopenableEntry."""
         if self.key_id is None:
             raise NotSealed("the entry was written without a key")
-        bodies: dict[str, Any] = json.loads(keys.open(self.key_id, self._text, self._context))
+        try:
+            text = keys.open(self.key_id, self._text, self._context)
+        except KeyNotAtHand:
+            raise SealedByAnotherKey(f"it was sealed by the key {self.key_id}") from None
+        except Unsealable:
+            raise Tampered("the line is not as it was written") from None
+        bodies: dict[str, Any] = json.loads(text)
         return bodies
 
     def as_json(self) -> dict[str, Any]:
@@ -110,55 +120,17 @@ _MEMBERS: dict[str, tuple[type, ...]] = {
 }
 
 
-class LogKeys:
-    """The keys of the log, derived from the operator's: the first seals, all of them open."""
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        # Loading the cryptography takes longer than a client may take to import.
-        from operator_api.vault.keys import UnusableKeyError, derive  # noqa: PLC0415 - see above
-        from operator_api.vault.seal import KEY_BYTES, Sealer  # noqa: PLC0415 - see above
-
-        if not keys or any(len(key) != KEY_BYTES for key in keys):
-            raise UnusableKeyError(f"a secret key must have {KEY_BYTES} bytes")
-        self._sealers = {
-            derive(key, "failure log: key id").hex()[:16]: Sealer(derive(key, "failure log"))
-            for key in keys
-        }
-        self.key_id = next(iter(self._sealers))
-
-    def seal(self, text: bytes, context: bytes) -> bytes:
-        """Seal with the first key."""
-        return self._sealers[self.key_id].seal(text, context)
-
-    def open(self, key_id: str, sealed: bytes, context: bytes) -> bytes:
-        """Open with the key of this id, or raise UnopenableEntry."""
-        from operator_api.vault.seal import Unsealable  # noqa: PLC0415 - as above
-
-        if key_id not in self._sealers:
-            raise SealedByAnotherKey(f"it was sealed by the key {key_id}")
-        try:
-            return self._sealers[key_id].open(sealed, context)
-        except Unsealable:
-            raise Tampered("the line is not as it was written") from None
+def log_keys(keys: Sequence[bytes]) -> FileKeys:
+    """Return what seals and opens a log with these keys. Raises UnusableKeyError."""
+    return FileKeys(keys, _PURPOSE)
 
 
-def find_keys(path: Path, *, make: bool = False) -> LogKeys | None:
-    """Return the keys of OPERATOR_SECRET_KEYS, else those of the file beside the log, if any.
+def find_keys(path: Path, *, make: bool = False) -> FileKeys | None:
+    """Return the keys at hand for a log, None if there are none; ``make`` makes one beside it.
 
-    ``make`` makes that file if it is not there. Raises UnusableKeyError, which shows no key.
+    Raises UnusableKeyError or OSError, which show no key.
     """
-    text = os.environ.get(SECRET_KEYS)
-    file = key_file(path)
-    if not text and not make and not file.exists():
-        return None
-    from operator_api.vault.keys import load_or_make, parse_keys  # noqa: PLC0415 - as above
-
-    return LogKeys(parse_keys(text) if text else load_or_make(file))
-
-
-def key_file(path: Path) -> Path:
-    """Return where the key beside a log is."""
-    return path.with_name(f"{path.name}.key")
+    return file_keys.find_keys(path, _PURPOSE, make=make)
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:

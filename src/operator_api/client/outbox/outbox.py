@@ -29,12 +29,12 @@ from operator_api.client.configuration import (
     ConfigurationError,
 )
 from operator_api.client.methods import AsyncOutboxed, Outboxed
-from operator_api.client.outbox_rows import OutboxStatus, QueuedWrite, Receipt
+from operator_api.client.outbox.rows import OutboxStatus, QueuedWrite, Receipt
 from operator_api.client.resources import Resources
 
 if TYPE_CHECKING:
     from operator_api.client.call import Call
-    from operator_api.client.outbox_keeper import Keeper, Performing
+    from operator_api.client.outbox.keeper import Keeper, Performing
 
 DRAIN_SECONDS = 60.0
 
@@ -173,7 +173,7 @@ class OutboxAccess:
         with self._lock:
             if self._keeper is None:
                 # Few programs need it, and loading SQLite takes time from all.
-                from operator_api.client.outbox_keeper import Keeper  # noqa: PLC0415 - see above
+                from operator_api.client.outbox.keeper import Keeper  # noqa: PLC0415 - see above
 
                 base_url = self._configuration.base_url
                 self._keeper = Keeper(self._path, base_url, self._sender())

@@ -7,34 +7,27 @@ operation and the address of the write as its context.
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from operator_api.client.core import Request
 from operator_api.client.errors import OutboxError
 from operator_api.contract.headers import IDEMPOTENCY_KEY
+from operator_api.vault import file_keys
+from operator_api.vault.file_keys import SECRET_KEYS, FileKeys, KeyNotAtHand, key_file
+from operator_api.vault.keys import UnusableKeyError
+from operator_api.vault.seal import Unsealable
 
-SECRET_KEYS = "OPERATOR_SECRET_KEYS"  # noqa: S105 - the name of the variable, not what is in it
+_PURPOSE = "outbox"
 
 
 class OutboxKeys:
-    """The keys of an outbox, derived from the operator's. Their ids may be known to anybody."""
+    """The keys of an outbox. Their ids may be known to anybody."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        # Loading the cryptography takes longer than a client may take to import.
-        from operator_api.vault.keys import derive  # noqa: PLC0415 - see above
-        from operator_api.vault.seal import Sealer  # noqa: PLC0415 - see above
-
-        self._sealers = {
-            derive(key, "outbox: key id").hex()[:16]: Sealer(derive(key, "outbox")) for key in keys
-        }
-        self.key_id = next(iter(self._sealers))
-
-    @property
-    def ids(self) -> frozenset[str]:
-        """The ids of all keys at hand."""
-        return frozenset(self._sealers)
+    def __init__(self, keys: FileKeys) -> None:
+        self._keys = keys
+        self.key_id = keys.key_id
+        self.ids = keys.ids
 
     def seal(self, request: Request, context: bytes) -> bytes:
         """Seal what is not in clear, with the first key."""
@@ -47,17 +40,18 @@ class OutboxKeys:
             "timeout": request.timeout,
             "has_body": request.content is not None,
         }
-        text = json.dumps(head).encode() + b"\n" + (request.content or b"")
-        return self._sealers[self.key_id].seal(text, context)
+        return self._keys.seal(
+            json.dumps(head).encode() + b"\n" + (request.content or b""), context
+        )
 
     def open(self, key_id: str, sealed: bytes, context: bytes) -> tuple[dict[str, Any], bytes]:
         """Return the head and the body, or raise OutboxError."""
-        from operator_api.vault.seal import Unsealable  # noqa: PLC0415 - as above
-
-        if key_id not in self._sealers:
-            raise OutboxError(f"The write was sealed by the key {key_id}, which is not at hand.")
         try:
-            text = self._sealers[key_id].open(sealed, context)
+            text = self._keys.open(key_id, sealed, context)
+        except KeyNotAtHand:
+            raise OutboxError(
+                f"The write was sealed by the key {key_id}, which is not at hand."
+            ) from None
         except Unsealable:
             raise OutboxError(
                 "The write is not as it was kept: its row in the outbox was changed, or damaged."
@@ -66,27 +60,14 @@ class OutboxKeys:
         return json.loads(head), body
 
 
-def key_file(path: Path) -> Path:
-    """Return where the key beside an outbox is."""
-    return path.with_name(f"{path.name}.key")
-
-
 def find_keys(path: Path, *, make: bool) -> OutboxKeys | None:
     """Return the keys at hand, None if there are none. ``make`` makes the file beside the outbox.
 
     Raises OutboxError for keys that cannot be used, and shows none.
     """
-    text, file = os.environ.get(SECRET_KEYS), key_file(path)
-    if not text and not make and not file.exists():
-        return None
-    from operator_api.vault.keys import (  # noqa: PLC0415 - as above
-        UnusableKeyError,
-        load_or_make,
-        parse_keys,
-    )
-
     try:
-        return OutboxKeys(parse_keys(text) if text else load_or_make(file))
+        keys = file_keys.find_keys(path, _PURPOSE, make=make)
     except (UnusableKeyError, OSError) as error:
-        source = SECRET_KEYS if text else str(file)
+        source = SECRET_KEYS if os.environ.get(SECRET_KEYS) else str(key_file(path))
         raise OutboxError(f"The key of {source} cannot be used: {error}.") from None
+    return None if keys is None else OutboxKeys(keys)

@@ -33,16 +33,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from operator_api.client.failed_attempt import FailedAttempt, Headers
-from operator_api.client.failure_entries import (
+from operator_api.client.failures.attempt import FailedAttempt, Headers
+from operator_api.client.failures.entries import (
     SEALED,
-    SECRET_KEYS,
-    LogKeys,
     filled_files,
     find_keys,
+    log_keys,
 )
-from operator_api.client.known import KNOWN
+from operator_api.client.failures.known import KNOWN
 from operator_api.vault.documents import Redactor
+from operator_api.vault.file_keys import SECRET_KEYS, FileKeys
 from operator_api.vault.redact import redact_identifier, redact_text
 
 if sys.platform != "win32":
@@ -84,7 +84,7 @@ class FailureLog:
         self.path = Path(path)
         self._given = keys
         self._make_key = make_key
-        self._keys: LogKeys | None = None
+        self._keys: FileKeys | None = None
         self._keys_sought = False
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -127,13 +127,13 @@ class FailureLog:
     def _body(self, body: bytes | None) -> bytes:
         return b"null" if body is None else self._redactor.body(body)
 
-    def _find_keys(self) -> LogKeys | None:
+    def _find_keys(self) -> FileKeys | None:
         if self._keys_sought:
             return self._keys
         why = f"there is no key; set {SECRET_KEYS} to keep them sealed"
         try:
             if self._given is not None:
-                self._keys = LogKeys(self._given)
+                self._keys = log_keys(self._given)
             else:
                 if self._make_key:
                     _make_folder(self.path)

@@ -22,10 +22,10 @@ from operator_api.client.configuration import (
     ConfigurationError,
 )
 from operator_api.client.core import Request, prepare
-from operator_api.client.drain_policy import TRY_SECONDS
-from operator_api.client.drainer import Drainer, Sleep
 from operator_api.client.errors import OutboxError
-from operator_api.client.outbox_rows import (
+from operator_api.client.outbox.drain_policy import TRY_SECONDS
+from operator_api.client.outbox.drainer import Drainer, Sleep
+from operator_api.client.outbox.rows import (
     Claimed,
     OutboxStatus,
     QueuedWrite,
@@ -35,10 +35,11 @@ from operator_api.client.outbox_rows import (
     order_key_of,
     to_datetime,
 )
-from operator_api.client.outbox_sealing import SECRET_KEYS, OutboxKeys, find_keys, key_file
-from operator_api.client.outbox_store import OutboxStore
+from operator_api.client.outbox.sealing import OutboxKeys, find_keys
+from operator_api.client.outbox.store import OutboxStore
 from operator_api.contract.headers import IDEMPOTENCY_KEY
 from operator_api.contract.operations import BY_NAME
+from operator_api.vault.file_keys import SECRET_KEYS, key_file
 
 _LOOK_SECONDS = 0.2
 

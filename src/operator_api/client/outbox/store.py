@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from operator_api.client.drain_policy import EXPIRES_AFTER, MAX_ASKED, Fate, Settled, Told
 from operator_api.client.errors import OutboxError
-from operator_api.client.outbox_file import identity, make_file, open_file, why
-from operator_api.client.outbox_leases import is_gone
-from operator_api.client.outbox_rows import (
+from operator_api.client.outbox.drain_policy import EXPIRES_AFTER, MAX_ASKED, Fate, Settled, Told
+from operator_api.client.outbox.file import identity, make_file, open_file, why
+from operator_api.client.outbox.leases import is_gone
+from operator_api.client.outbox.rows import (
     Claimed,
     NoSuchWriteError,
     OutboxStatus,

@@ -16,11 +16,11 @@ from random import random as uniform
 from typing import Any
 from weakref import WeakSet
 
-from operator_api.client.drain_policy import MOST_AT_ONCE, Course, Settled, judge
 from operator_api.client.errors import OutboxError
-from operator_api.client.outbox_leases import new_owner
-from operator_api.client.outbox_rows import Claimed
-from operator_api.client.outbox_store import OutboxStore
+from operator_api.client.outbox.drain_policy import MOST_AT_ONCE, Course, Settled, judge
+from operator_api.client.outbox.leases import new_owner
+from operator_api.client.outbox.rows import Claimed
+from operator_api.client.outbox.store import OutboxStore
 
 log = logging.getLogger("operator_api.client")
 
