@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class AsyncOperatorAI(Resources[Async]):
-    """The API, for programs with an event loop: asyncio's or trio's.
+    """The API, for programs with asyncio.
 
     Its arguments are those of ``OperatorAI``; ``api_key`` may be a coroutine function as well.
     What is in the ``outbox`` is sent by a thread, over connections of its own: it goes together
