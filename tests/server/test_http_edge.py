@@ -20,8 +20,8 @@ RECEIVE_SECONDS = 1
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a server that must not say a word about what it is sent here."""
-    with running(tmp_path_factory.mktemp("edge")) as server:
+    """Return a server that must not warn of anything that it is sent here."""
+    with running(tmp_path_factory.mktemp("edge"), OPERATOR_LOG_LEVEL="warning") as server:
         said = list(server.errors)
         yield server
         assert server.stop() == 0
@@ -36,6 +36,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         tmp_path_factory.mktemp("hasty"),
         OPERATOR_RECEIVE_SECONDS=seconds,
         OPERATOR_KEEP_ALIVE_SECONDS=seconds,
+        OPERATOR_LOG_LEVEL="warning",
     ) as server:
         said = list(server.errors)
         yield server

@@ -37,6 +37,7 @@ VALUES: Mapping[str, tuple[str, Any, str, Any]] = {
     "request_log_days": ("7", 7.0, "0.5", 0.5),
     "request_log_mb": ("10", 10.0, "2.5", 2.5),
     "log_level": ("debug", "debug", "error", "error"),
+    "log_format": ("json", "json", "text", "text"),
 }
 
 # Each setting with a value that must not pass.
@@ -57,6 +58,7 @@ MALFORMED = {
     "request_log_days": ["0", "-1", "forever", "nan"],
     "request_log_mb": ["0", "-1", "all", "nan"],
     "log_level": ["loud", "INFO", ""],
+    "log_format": ["xml", "JSON", ""],
 }
 MALFORMED_PAIRS = [(name, text) for name, texts in MALFORMED.items() for text in texts]
 

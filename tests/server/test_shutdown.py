@@ -25,7 +25,11 @@ from tests.wire import Wire
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 EMAIL = "drained@example.com"
 # Longer than any test waits: a write that is held up stays so until it is let go, or refused.
-PATIENT = {"OPERATOR_BUSY_SECONDS": "60", "OPERATOR_RECEIVE_SECONDS": "60"}
+PATIENT = {
+    "OPERATOR_BUSY_SECONDS": "60",
+    "OPERATOR_RECEIVE_SECONDS": "60",
+    "OPERATOR_LOG_LEVEL": "warning",
+}
 
 
 def create(server: Server) -> bytes:

@@ -410,6 +410,11 @@ class Service(Resource[M]):
         return Call("service.ready", options=options)
 
     @reads
+    def metrics(self, **options: Unpack[Options]) -> Call[str]:
+        """Read what the server counts, in Prometheus' text format."""
+        return Call("service.metrics", options=options)
+
+    @reads
     def openapi(self, **options: Unpack[Options]) -> Call[dict[str, Any]]:
         """Read the OpenAPI document."""
         return Call("service.openapi", options=options)

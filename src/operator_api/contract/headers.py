@@ -19,6 +19,7 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 MERGE_PATCH = "application/merge-patch+json"
 MARKDOWN = "text/markdown"
+PLAIN = "text/plain"
 HTML = "text/html"
 
 # As Python and ECMA-262 read alike, for OpenAPI too. The key is visible ASCII but for the quote.
@@ -28,12 +29,22 @@ IF_MATCH_PATTERN = rf"^(\*|{_ENTITY_TAG}([ \t]*,[ \t]*{_ENTITY_TAG})*)$"
 
 _is_key = re.compile(IDEMPOTENCY_KEY_PATTERN).fullmatch
 _is_if_match = re.compile(IF_MATCH_PATTERN).fullmatch
+# Version 255 is none, and neither are ids that are all zeros; later versions may add parts.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def parse_idempotency_key(value: str) -> str | None:
     """Return the key, without the quotes of a structured-field string; None if it is no key."""
     return value.strip('"') if _is_key(value) else None
+
+
+def parse_trace_id(value: str) -> str | None:
+    """Return the trace id of a ``traceparent`` (W3C Trace Context); None if it is malformed."""
+    found = _TRACEPARENT.fullmatch(value)
+    return found[1] if found else None
 
 
 def parse_client_request_id(value: str) -> str | None:

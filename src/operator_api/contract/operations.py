@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from operator_api.contract import errors, fields, logged, models
 from operator_api.contract.errors import ErrorKind
 from operator_api.contract.fields import IdOf
-from operator_api.contract.headers import HTML, JSON, MARKDOWN, MERGE_PATCH
+from operator_api.contract.headers import HTML, JSON, MARKDOWN, MERGE_PATCH, PLAIN
 from operator_api.contract.scopes import Scope
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -397,6 +397,16 @@ OPERATIONS: tuple[Operation, ...] = (
         public=True,
         probe=True,
         can_fail=(errors.STORE_UNAVAILABLE, errors.SHUTTING_DOWN),
+    ),
+    Operation(
+        "service.metrics",
+        "GET",
+        "/metrics",
+        "What the server counts, for Prometheus",
+        None,
+        public=True,
+        probe=True,
+        answer_type=PLAIN,
     ),
     Operation("service.openapi", "GET", "/openapi.json", "The OpenAPI document", None, public=True),
     Operation(

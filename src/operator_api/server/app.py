@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import orjson
 
-from operator_api.contract.errors import OVERLOADED, Problem
+from operator_api.contract.errors import OVERLOADED, STORE_UNAVAILABLE, Problem
 from operator_api.contract.operations import BY_NAME, OPERATIONS
 from operator_api.contract.validation import validate_body, validate_params
 from operator_api.server import (
@@ -30,13 +30,15 @@ from operator_api.server.database.sqlite import SQLite, is_current
 from operator_api.server.exchange import Answer, Call, Handler
 from operator_api.server.idempotency import IdempotencyKeys
 from operator_api.server.ids import new_id, now_microseconds
-from operator_api.server.installation import Installation, load_installation
+from operator_api.server.installation import Installation, load_installation, require_openable
 from operator_api.server.limits.memory import MemoryLimiter
+from operator_api.server.metrics import Metrics
 from operator_api.server.openapi import openapi
 from operator_api.server.pipeline import Bounds, Pipeline
 from operator_api.server.requests import listing
 from operator_api.server.requests.log import RequestLog
 from operator_api.server.requests.record import Retention
+from operator_api.server.service import Check
 from operator_api.server.settings import Settings
 from operator_api.server.tokens import Tokens, any_token
 from operator_api.vault.keys import Keyring, UnusableKeyError, load_or_make
@@ -141,8 +143,11 @@ def open_log(settings: Settings, store: Store) -> RequestLog:
     )
 
 
-def create_pipeline(settings: Settings, store: Store, requests: RequestLog) -> Pipeline:
-    """Put the API together."""
+def create_pipeline(
+    settings: Settings, store: Store, requests: RequestLog, metrics: Metrics | None = None
+) -> Pipeline:
+    """Put the API together. What counts its requests has to be told of them by the edge."""
+    metrics = metrics or Metrics()
     limiter = MemoryLimiter(settings.rate_limit)
     described = orjson.dumps(openapi(settings.url))
     handlers: dict[str, Handler] = {
@@ -154,7 +159,12 @@ def create_pipeline(settings: Settings, store: Store, requests: RequestLog) -> P
         **listing.handlers(requests),
         **me.handlers(limiter.policy, BODY_BYTES),
         **catalogue.handlers(settings.url),
-        **service.handlers(described, lambda: pipeline.closing),
+        **service.handlers(
+            openapi=described,
+            metrics=metrics.render,
+            checks=_checks(settings, store, requests),
+            is_closing=lambda: pipeline.closing,
+        ),
     }
     pipeline: Pipeline = Pipeline(
         operations=OPERATIONS,
@@ -172,7 +182,60 @@ def create_pipeline(settings: Settings, store: Store, requests: RequestLog) -> P
         bounds=Bounds(BODY_BYTES, settings.requests_at_once),
         public_url=settings.url,
     )
+    _watch(metrics, pipeline, store.database, requests)
     return pipeline
+
+
+def _watch(
+    metrics: Metrics, pipeline: Pipeline, database: Database, requests: RequestLog
+) -> None:
+    """Have the metrics look at what the parts have counted."""
+    recorded = requests.recorder.counts
+    metrics.gauge(
+        "http_server_active_requests",
+        "Requests that are being answered (http.server.active_requests).",
+        lambda: pipeline.running,
+    )
+    metrics.gauge(
+        "operator_writes_waiting",
+        "Writes that wait for a commit.",
+        lambda: database.statistics().waiting,
+    )
+    metrics.sizes(
+        "operator_commit_writes",
+        "How many writes the commits had.",
+        lambda: database.statistics().commits,
+    )
+    metrics.counter(
+        "operator_request_log_dropped",
+        "Requests that the request log had no room for.",
+        lambda: recorded.dropped,
+    )
+
+
+def _checks(settings: Settings, store: Store, requests: RequestLog) -> dict[str, Check]:
+    """Return what has to be in order for the server to do its work; the log need not be."""
+
+    async def database() -> str:
+        await store.database.check()  # its schema, too
+        return "ok"
+
+    async def keys() -> str:
+        try:
+            keys = settings.secret_keys or _embedded_keys(
+                settings.key_file, settings.database_path
+            )
+            await require_openable(store.database, Keyring(keys))
+        except (UnusableKeyError, OSError) as error:
+            raise Problem(STORE_UNAVAILABLE) from error
+        return "ok"
+
+    async def request_log() -> str:
+        if settings.request_log == "off":
+            return "off"
+        return "ok" if requests.recorder.working else "failing"
+
+    return {"database": database, "migrations": database, "keys": keys, "request_log": request_log}
 
 
 def lock_data(folder: Path) -> IO[str]:

@@ -152,7 +152,7 @@ class Cycle:
             except Disconnected:
                 return
             except Exception:
-                log.exception("no answer", extra={"request_id": self._exchange.request_id})
+                log.exception("no answer", extra=self._exchange.traced)
                 response = await self._failed(self._exchange, self)
                 answer = self._rendered(response)
             if not self.disconnected:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from operator_api.contract.errors import Problem
+from operator_api.contract.headers import parse_trace_id
 from operator_api.contract.operations import Operation
 from operator_api.server.auth import Token
 from operator_api.server.cursors import Cursors
@@ -61,6 +62,13 @@ class Exchange:
         """Return a header's value as text, or None."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def traced(self) -> dict[str, str]:
+        """What ties a line of the log to this request, and to its caller's trace."""
+        trace_id = parse_trace_id(self.header(b"traceparent") or "")
+        ids = {"request_id": self.request_id}
+        return ids if trace_id is None else ids | {"trace_id": trace_id}
 
 
 class Disconnected(Exception):

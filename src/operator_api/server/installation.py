@@ -3,7 +3,7 @@
 import secrets
 
 from operator_api.server.database import Database, Statement
-from operator_api.vault.keys import Keyring, derive
+from operator_api.vault.keys import Keyring, UnusableKeyError, derive
 from operator_api.vault.seal import KEY_BYTES
 
 CONTEXT = b"installation:secret"
@@ -31,3 +31,11 @@ async def load_installation(database: Database, keyring: Keyring) -> Installatio
         row = await database.fetch_one(_FIND, {})
         assert row is not None, "the secret was just committed"
     return Installation(keyring.unwrap(row["value"], CONTEXT))
+
+
+async def require_openable(database: Database, keyring: Keyring) -> None:
+    """Raise UnusableKeyError unless the keys open the store, as they must when it starts again."""
+    row = await database.fetch_one(_FIND, {})
+    if row is None:
+        raise UnusableKeyError("the store has lost its secret")
+    keyring.unwrap(row["value"], CONTEXT)

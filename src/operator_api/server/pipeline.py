@@ -52,7 +52,7 @@ from operator_api.server.json_body import read_json_object
 from operator_api.server.limits import Limiter
 from operator_api.server.query import read_query, token_in
 from operator_api.server.reading import read_conditions, read_content
-from operator_api.server.render import MEDIA_TYPES, choose_view, problem_response
+from operator_api.server.render import MEDIA_TYPES, accepted_type, choose_view, problem_response
 from operator_api.server.routing import Route, Router, method_not_allowed, unknown_endpoint
 from operator_api.server.simulate import Simulator
 
@@ -121,11 +121,16 @@ class Pipeline:
         except Disconnected:
             raise
         except Exception:
-            log.exception("unexpected error", extra={"request_id": exchange.request_id})
+            log.exception("unexpected error", extra=exchange.traced)
             response = self._refuse(Problem(INTERNAL_ERROR), exchange)
         finally:
             self._running -= 1
         return self._with_headers(response, exchange)
+
+    @property
+    def running(self) -> int:
+        """How many requests are being answered."""
+        return self._running
 
     async def tidy(self) -> None:
         """Delete what is kept no longer. To be called now and then."""
@@ -152,7 +157,7 @@ class Pipeline:
             await self._limit_and_authorize(exchange, operation, exchange.token)
         if b"operator-simulate" in exchange.headers:
             self._simulator.refuse(exchange, operation)
-        if accepted is None:
+        if accepted is None and not _is_acceptable(exchange, operation):
             raise Problem(NOT_ACCEPTABLE, {"available": list(MEDIA_TYPES.values())})
         content = await read_content(exchange, operation, incoming, self._bounds.body_bytes)
         key_text, if_match = read_conditions(exchange, operation)
@@ -345,6 +350,12 @@ def _options(route: Route) -> Response:
 def _operation(exchange: Exchange, route: Route) -> Operation | None:
     """Choose the path's operation by the method. HEAD is a GET without the body."""
     return route.operations.get("GET" if exchange.method == "HEAD" else exchange.method)
+
+
+def _is_acceptable(exchange: Exchange, operation: Operation) -> bool:
+    """Say whether the caller takes the operation's own type, if no error's."""
+    accept = exchange.headers.get(b"accept", b"")
+    return accepted_type(accept, [operation.answer_type]) is not None
 
 
 def _params(exchange: Exchange, operation: Operation) -> Any:

@@ -22,8 +22,10 @@ from operator_api.server.app import (
     open_store,
 )
 from operator_api.server.docs.site import Site
-from operator_api.server.exchange import Note
+from operator_api.server.exchange import Exchange, Note, Response
 from operator_api.server.http import Connection, Edge
+from operator_api.server.logs import Log, RequestLines, logging_to
+from operator_api.server.metrics import Metrics
 from operator_api.server.pipeline import Pipeline
 from operator_api.server.settings import Settings
 
@@ -51,30 +53,40 @@ async def serve(settings: Settings, announce: Callable[[Ready], None]) -> None:
     Raise AlreadyServedError if another server runs on the data folder, OSError if that folder (then
     with its ``filename``) or the port cannot be used, and whatever ``open_store`` raises.
     """
-    logging.basicConfig()
-    logging.getLogger("operator_api").setLevel(settings.log_level.upper())
     with ExitStack() as opened:
+        lines = opened.enter_context(logging_to(None, settings.log_format, settings.log_level))
         opened.enter_context(lock_data(settings.data))
         listener = opened.enter_context(closing(_listen(settings)))
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         store = await open_store(settings)
         try:
             token = await ensure_default_account(store)
-            await _serve(settings, store, listener, lambda: announce(Ready(settings.url, token)))
+            ready = Ready(settings.url, token)
+            await _serve(settings, store, listener, lines, lambda: announce(ready))
         finally:
             await store.close()
 
 
 async def _serve(
-    settings: Settings, store: Store, listener: socket.socket, announce: Callable[[], None]
+    settings: Settings,
+    store: Store,
+    listener: socket.socket,
+    lines: Log,
+    announce: Callable[[], None],
 ) -> None:
     requests = open_log(settings, store)
-    pipeline = create_pipeline(settings, store, requests)
-    note = None
+    metrics = Metrics()
+    metrics.counter(
+        "operator_log_lines_dropped",
+        "Lines that the log on standard error had no room for.",
+        lambda: lines.dropped,
+    )
+    pipeline = create_pipeline(settings, store, requests, metrics)
+    record = None
     if settings.request_log == "on":
         requests.start()
-        note = requests.recorder.note
-    server = _Server(settings, pipeline, store, announce, note)
+        record = requests.recorder.note
+    server = _Server(settings, pipeline, store, announce, _telling(metrics, RequestLines(), record))
     janitor = asyncio.create_task(_tidy(pipeline))
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
@@ -84,6 +96,17 @@ async def _serve(
     finally:
         janitor.cancel()
         requests.close()
+
+
+def _telling(metrics: Metrics, lines: RequestLines, record: Note | None) -> Note:
+    """Return what counts a request, says a line of it where it failed, and records it."""
+
+    def note(exchange: Exchange, response: Response, body: bytearray, *, complete: bool) -> None:
+        lines.say(exchange, response, metrics.count(exchange, response))
+        if record is not None:
+            record(exchange, response, body, complete=complete)
+
+    return note
 
 
 class _Server(uvicorn.Server):

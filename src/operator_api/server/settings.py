@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much is logged to standard error."
     )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="The form of its lines; auto is text on a terminal, and else JSON."
+    )
 
     @field_validator("secret_keys", mode="before")
     @classmethod

@@ -42,6 +42,17 @@ class Statement(NamedTuple):
 Write = Sequence[Statement]
 
 
+class Statistics(NamedTuple):
+    """What the engine has done, for metrics.
+
+    ``waiting`` is how many writes wait for a commit, ``commits`` how many commits there were of 0,
+    1, 2 … writes.
+    """
+
+    waiting: int
+    commits: Sequence[int]
+
+
 class Database(Protocol):
     """An engine.
 
@@ -72,6 +83,10 @@ class Database(Protocol):
 
     async def check(self) -> None:
         """Return if the store can be read and has the schema that this program needs."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """Say what the engine has done."""
         ...
 
     def refuse(self) -> None:

@@ -35,6 +35,7 @@ from operator_api.server.database.engine import (
     GuardFailed,
     Parameters,
     Row,
+    Statistics,
     Write,
 )
 
@@ -134,6 +135,7 @@ class SQLite:
         self._waiting: deque[_Pending] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._closing = False
+        self._commits_of = [0] * (_GROUP + 1)
         self._snapshot_timer: asyncio.TimerHandle | None = None
 
     # --- reads
@@ -233,6 +235,8 @@ class SQLite:
             for pending in group:
                 pending.failure = _translated(error)
             self._roll_back()
+        else:
+            self._commits_of[len(group)] += 1
         for pending in group:
             _settle(pending)
 
@@ -314,6 +318,10 @@ class SQLite:
         current = row is not None and row["version_num"] == SCHEMA_VERSION
         if not current or _identity(self._path) != self._identity:
             raise _unavailable()
+
+    def statistics(self) -> Statistics:
+        """Say what the engine has done."""
+        return Statistics(len(self._waiting), self._commits_of)
 
     def refuse(self) -> None:
         """Take no more writes, and fail those that have not begun with 503 ``shutting_down``."""

@@ -146,6 +146,11 @@ class Recorder:
         self._thread.start()
         self._opened.wait(_STOP_SECONDS)
 
+    @property
+    def working(self) -> bool:
+        """Whether the file is open, as it is unless writing to it has just failed."""
+        return self._store is not None
+
     def stop(self) -> None:
         """Write what waits, and close. What cannot be written in time is dropped and counted."""
         self._stopping.set()
