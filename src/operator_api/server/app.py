@@ -186,9 +186,7 @@ def create_pipeline(
     return pipeline
 
 
-def _watch(
-    metrics: Metrics, pipeline: Pipeline, database: Database, requests: RequestLog
-) -> None:
+def _watch(metrics: Metrics, pipeline: Pipeline, database: Database, requests: RequestLog) -> None:
     """Have the metrics look at what the parts have counted."""
     recorded = requests.recorder.counts
     metrics.gauge(
@@ -222,9 +220,7 @@ def _checks(settings: Settings, store: Store, requests: RequestLog) -> dict[str,
 
     async def keys() -> str:
         try:
-            keys = settings.secret_keys or _embedded_keys(
-                settings.key_file, settings.database_path
-            )
+            keys = settings.secret_keys or _embedded_keys(settings.key_file, settings.database_path)
             await require_openable(store.database, Keyring(keys))
         except (UnusableKeyError, OSError) as error:
             raise Problem(STORE_UNAVAILABLE) from error
