@@ -147,6 +147,8 @@ class Attempts:
                         return came, answer
                     failed = Failed(failure_of_status(came), came)
                 except InvalidAnswer as invalid:
+                    if came.status_code >= 300:
+                        self._spent_once.add(Verdict.ONCE)  # it will redirect again
                     failure = Failure(Kind.INVALID_ANSWER, status=came.status_code)
                     failed = Failed(failure, came, invalid.why)
                 gone = False

@@ -196,6 +196,11 @@ def _wrong(
 def parse(request: Request, response: Response) -> Any:
     """Return the answer's model; raise InvalidAnswer where it is not what the operation answers."""
     operation = request.operation
+    if 300 <= response.status_code < 400:
+        raise InvalidAnswer(
+            f"it redirects ({response.status_code}), which is followed within the server's own"
+            " address only, for the token's sake"
+        )
     if response.status_code != operation.status:
         raise InvalidAnswer(f"it has status {response.status_code}, not {operation.status}")
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
