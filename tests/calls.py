@@ -65,11 +65,12 @@ class Records:
     conversation_id: str
     message_id: str
     token_id: str
+    request_id: str
     reason: str = "required"
 
     def missing(self) -> "Records":
         """Return ids of the same form that nobody has."""
-        names = ("user_id", "conversation_id", "message_id", "token_id")
+        names = ("user_id", "conversation_id", "message_id", "token_id", "request_id")
         return replace(self, **{name: missing_id(getattr(self, name)) for name in names})
 
 
@@ -85,7 +86,8 @@ def make_records(api: httpx2.Client) -> Records:
     about = {"conversation_id": conversation["id"], "message": "Hello!", "type": "user"}
     message = create(api, "/v1/messages", **about)
     token = create(api, "/v1/tokens", name="a token", scopes=["users:read"])
-    return Records(user["id"], conversation["id"], message["id"], token["id"])
+    request = api.get("/v1/me").headers["x-request-id"]
+    return Records(user["id"], conversation["id"], message["id"], token["id"], request)
 
 
 def create(api: httpx2.Client, path: str, **body: Any) -> dict[str, Any]:

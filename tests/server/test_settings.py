@@ -25,6 +25,7 @@ VALUES: Mapping[str, tuple[str, Any, str, Any]] = {
     "failed_authentication_limit": ("7/60s", Policy(7, 60), "1/1s", Policy(1, 1)),
     "public_url": ("https://a.example", "https://a.example", "http://b", "http://b"),
     "secret_keys": (KEYS_TEXT, KEYS, KEYS_TEXT.split(",")[1], KEYS[1:]),
+    "keep_message_text_of": ("acme", ("acme",), "acme, globex", ("acme", "globex")),
     "trusted_proxies": ("10.0.0.1", "10.0.0.1", "::1,127.0.0.1", "::1,127.0.0.1"),
     "requests_at_once": ("10", 10, "1", 1),
     "writes_waiting": ("20", 20, "1", 1),
@@ -75,7 +76,7 @@ def variable(name: str) -> str:
 
 def test_every_setting_is_in_these_tables() -> None:
     assert set(VALUES) == set(Settings.model_fields)
-    free_text = {"host", "data", "public_url", "trusted_proxies"}
+    free_text = {"host", "data", "public_url", "trusted_proxies", "keep_message_text_of"}
     assert set(MALFORMED) == set(VALUES) - free_text
 
 

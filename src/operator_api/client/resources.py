@@ -15,6 +15,7 @@ from operator_api.client.call import OMIT, Call, ChangeOptions, Omit, Options, W
 from operator_api.client.errors import RequestValidationError
 from operator_api.client.methods import M, Resource, lists, reads, reveals, writes
 from operator_api.contract.errors import Place
+from operator_api.contract.explained import ExplainedRequest
 from operator_api.contract.fields import format_timestamp, to_microseconds
 from operator_api.contract.logged import LoggedRequest, StatusClass
 from operator_api.contract.models import (
@@ -371,6 +372,19 @@ class Requests(Resource[M]):
             q=q,
         )
         return Call("requests.list", params=params, options=options)
+
+    @reads
+    def get(
+        self, request_id: str, *, reveal: bool | Omit = OMIT, **options: Unpack[Options]
+    ) -> Call[ExplainedRequest]:
+        """Explain a request: each check, the cause and the fix, all tries, what was different.
+
+        ``request_id`` is that of an answer or of an exception. ``reveal`` shows the redacted bodies
+        as well: it needs the scope ``requests:reveal``, and is put on record.
+        """
+        shown = str(reveal).lower() if isinstance(reveal, bool) else reveal
+        ids = {"request_id": request_id}
+        return Call("requests.get", ids=ids, params=given(reveal=shown), options=options)
 
 
 class MyToken(Resource[M]):

@@ -13,7 +13,9 @@ _CLEAR = """
     code reason outcome action retryable after_seconds in pointer field did_you_mean related
     of_field fix.op fix.path fix.from
     metadata.line metadata.column metadata.byte metadata.required metadata.granted metadata.missing
-    metadata.resource metadata.more_errors metadata.existing_id
+    metadata.resource metadata.more_errors metadata.existing_id metadata.limit_bytes
+    metadata.seconds metadata.header metadata.supported metadata.available metadata.allowed
+    metadata.method metadata.cause metadata.found metadata.what expired_at
 """
 # Sentences of ours. What others answer may have these names too, so secrets in them are masked.
 _PROSE = """

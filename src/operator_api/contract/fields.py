@@ -220,6 +220,7 @@ CONVERSATION_ID = IdOf("cnv", "conversation")
 MESSAGE_ID = IdOf("msg", "message")
 TOKEN_ID = IdOf("tok", "token")
 ACCOUNT_ID = IdOf("acc", "account")
+REQUEST_ID = IdOf("req", "request")
 
 UserId = Annotated[str, USER_ID]
 ConversationId = Annotated[str, CONVERSATION_ID]
@@ -260,6 +261,15 @@ def parse_whole_number(text: Any) -> Any:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise PydanticCustomError("wrong_type", "", {"expected": "a whole number"})
     return int(text)
+
+
+def parse_flag(text: Any) -> Any:
+    """Read ``true`` or ``false`` of a query string."""
+    if not isinstance(text, str):
+        return text
+    if text not in {"true", "false"}:
+        raise PydanticCustomError("not_allowed_value", "", {"expected": "true or false"})
+    return text == "true"
 
 
 def read_integral(number: Any) -> Any:

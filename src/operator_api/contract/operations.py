@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from operator_api.contract import errors, fields, logged, models
+from operator_api.contract import errors, explained, fields, logged, models
 from operator_api.contract.errors import ErrorKind
 from operator_api.contract.fields import IdOf
 from operator_api.contract.headers import HTML, JSON, MARKDOWN, MERGE_PATCH, PLAIN
@@ -135,6 +135,7 @@ _USER = {"user_id": fields.USER_ID}
 _CONVERSATION = {"conversation_id": fields.CONVERSATION_ID}
 _MESSAGE = {"message_id": fields.MESSAGE_ID}
 _TOKEN = {"token_id": fields.TOKEN_ID}
+_REQUEST = {"request_id": fields.REQUEST_ID}
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -354,6 +355,16 @@ OPERATIONS: tuple[Operation, ...] = (
         models.Page[logged.LoggedRequest],
         scope="requests:read",
         params=logged.RequestListParams,
+    ),
+    Operation(
+        "requests.get",
+        "GET",
+        "/v1/requests/{request_id}",
+        "Explain a request: its checks, cause, fix, tries, and what was different",
+        explained.ExplainedRequest,
+        scope="requests:read",
+        params=explained.ExplainParams,
+        ids=_REQUEST,
     ),
     Operation(
         "me.get",

@@ -20,6 +20,7 @@ _FIND_TENANT = """
     JOIN accounts ON accounts.id = tenants.account_id
     WHERE accounts.name = :name AND tenants.environment = :environment
 """
+_LIST_TENANTS = "SELECT id, account_id FROM tenants ORDER BY id"
 _FIND_OWNER = """
     SELECT accounts.name, tenants.environment FROM tokens
     JOIN tenants ON tenants.id = tokens.tenant
@@ -44,6 +45,11 @@ class AccountCreate(RequestBody):
 async def list_accounts(database: Database) -> list[dict[str, Any]]:
     """Return all accounts, oldest first."""
     return [_as_json(row) for row in await database.scan(_LIST, {})]
+
+
+async def list_tenants(database: Database) -> list[tuple[int, str | None]]:
+    """Return the tenants, each with its account's id."""
+    return [(row["id"], row["account_id"]) for row in await database.scan(_LIST_TENANTS, {})]
 
 
 async def create_account(database: Database, name: str) -> dict[str, Any]:

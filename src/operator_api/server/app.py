@@ -36,6 +36,8 @@ from operator_api.server.metrics import Metrics
 from operator_api.server.openapi import openapi
 from operator_api.server.pipeline import Bounds, Pipeline
 from operator_api.server.requests import listing
+from operator_api.server.requests.detail import DetailReader, SealedDetails
+from operator_api.server.requests.explain import Explainer
 from operator_api.server.requests.log import RequestLog
 from operator_api.server.requests.record import Retention
 from operator_api.server.service import Check
@@ -140,6 +142,7 @@ def open_log(settings: Settings, store: Store) -> RequestLog:
         settings.request_log_path,
         hash_key=store.installation.log_key,
         retention=Retention(settings.request_log_days, settings.request_log_mb),
+        details=SealedDetails(store.data_keys, settings.keep_message_text_of),
     )
 
 
@@ -148,6 +151,8 @@ def create_pipeline(
 ) -> Pipeline:
     """Put the API together. What counts its requests has to be told of them by the edge."""
     metrics = metrics or Metrics()
+    details = DetailReader(store.data_keys)
+    explainer = Explainer(requests, details, store.database, settings.url)
     limiter = MemoryLimiter(settings.rate_limit)
     described = orjson.dumps(openapi(settings.url))
     handlers: dict[str, Handler] = {
@@ -157,6 +162,7 @@ def create_pipeline(
         **tags.HANDLERS,
         **Tokens(store.authenticator).handlers,
         **listing.handlers(requests),
+        **explainer.handlers,
         **me.handlers(limiter.policy, BODY_BYTES),
         **catalogue.handlers(settings.url),
         **service.handlers(

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         repr=False,
         description="Keys that seal, base64 of 32 bytes, by commas. One is made if none is set.",
     )
+    keep_message_text_of: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Accounts, by commas, whose failed requests keep the text of messages."
+    )
     trusted_proxies: str = Field(
         "", description="Addresses, by commas, whose X-Forwarded-For is believed."
     )
@@ -94,6 +97,13 @@ class Settings(BaseSettings):
             return tuple(parse_keys(value))
         except UnusableKeyError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("keep_message_text_of", mode="before")
+    @classmethod
+    def _read_names(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
 
     @field_validator("database")
     @classmethod

@@ -120,6 +120,10 @@ class Redactor:
         kind = "secret" if is_secret_name(name) else kind_of(value)
         return self._key(name), value if MASK.fullmatch(value) else mask(kind, value)
 
+    def name(self, name: str) -> str:
+        """Return a name as it may be shown: itself, or its kind and length."""
+        return self._key(name)
+
     def _value(self, value: Any, place: _Place, left: list[int]) -> Any:
         left[0] -= 1
         if value is None or isinstance(value, bool):

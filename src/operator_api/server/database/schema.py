@@ -74,6 +74,7 @@ reveals = Table(
     Column("request_id", Text, nullable=False),
     Column("token_id", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("why", Text),
     Index("reveals_by_request", "request_id"),
 )
 

@@ -107,10 +107,15 @@ def time_of(request_id: str) -> int:
 
 
 class Details(Protocol):
-    """What makes the sealed detail of a failed request. It runs in the log's thread.
+    """What makes the sealed detail of a failed request.
 
-    What it raises is logged and counted, and costs the detail, not the row.
+    ``note`` is for the event loop, and must not wait. ``seal`` runs in the log's thread: what it
+    raises is logged and counted, and costs the detail, not the row.
     """
+
+    def note(self, exchange: Exchange, body: bytes | bytearray, *, failed: bool) -> None:
+        """Take note of a success, or of a failure whose detail will be made."""
+        ...
 
     def seal(self, entry: Entry, material: Material) -> bytes | None:
         """Return the redacted request and answer, sealed for the entry; None to keep nothing."""

@@ -126,6 +126,8 @@ class Recorder:
             else:
                 detailed = False
                 self.counts.details_dropped += 1
+        if self._details is not None and (detailed or response.status < 400):
+            self._details.note(exchange, body, failed=detailed)
         self._bytes_in += size
         self._queue.append(
             noted(

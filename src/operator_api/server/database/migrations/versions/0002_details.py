@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.Column("token_id", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["tenant"],
             ["tenants.id"],
