@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 # Wider than any line of ours.
 _UNBOUND = 100_000
@@ -58,6 +58,13 @@ def print_markdown(page: str) -> None:
     from rich.markdown import Markdown
 
     _console(sys.stdout).print(Markdown(page))
+
+
+def print_parts(*parts: "RenderableType") -> None:
+    """Print what Rich sets, one part under the other."""
+    console = _console(sys.stdout)
+    for part in parts:
+        console.print(part, soft_wrap=not console.is_terminal)
 
 
 def tell(text: str, *, title: str = "") -> None:
