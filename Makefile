@@ -2,7 +2,7 @@
 # index to install from. ARGS goes to the program a target runs: make test ARGS="-k limits".
 
 BIN := .venv/bin
-SOURCES := src tests $(wildcard benchmarks)
+SOURCES := src tests web $(wildcard benchmarks)
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -15,19 +15,21 @@ PYTHON ?= $(firstword $(foreach python,python3.11 python3,\
 # pyproject.toml alone, which may hold no more than a setting of ruff, installs only ourselves.
 LOCK_INSTALLED := .venv/.lock-installed
 READY := .venv/.ready
+# The browser's assets: without them /docs/api shows the plain reference, and nothing else is lost.
+ASSETS := .venv/.assets
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format lock bench clean
+.PHONY: help setup serve test check format docs lock bench clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY)  ## Make .venv, with what the lock file names and this project in it
+setup: $(READY) $(ASSETS)  ## Make .venv, with what the lock file names and this project in it
 
-serve: $(READY)  ## Run the server; ARGS="--port 9000" and the like go to `operator-api serve`
+serve: $(READY) $(ASSETS)  ## Run the server; ARGS="--port 9000" and the like go to `operator-api serve`
 	@$(BIN)/operator-api serve $(ARGS)
 
-test: $(READY)  ## Run the tests; ARGS="tests/test_house.py -n0" runs one file in one process
+test: $(READY) $(ASSETS)  ## Run the tests; ARGS="tests/test_house.py -n0" runs one file in one process
 	@$(BIN)/pytest $(ARGS)
 
 check: $(READY)  ## Check style, types, who imports whom, and what the package installs
@@ -40,6 +42,9 @@ check: $(READY)  ## Check style, types, who imports whom, and what the package i
 format: $(READY)  ## Format the code, and fix what ruff can
 	@$(BIN)/ruff check --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+docs: $(READY)  ## Make the pages of docs/reference that are made of tables
+	@$(BIN)/python -m tests.docs.reference
 
 # Each file is held to the pins of the one before, so that the three agree.
 lock: $(LOCK_INSTALLED)  ## Make the lock files anew; ARGS=--upgrade takes the newest versions
@@ -69,3 +74,6 @@ $(LOCK_INSTALLED): requirements/dev.txt
 $(READY): $(LOCK_INSTALLED) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(ASSETS): $(READY) web/assets.json web/fetch.py
+	@$(BIN)/python web/fetch.py && touch $@ || echo "Without the browser's assets: /docs/api will show the plain reference"

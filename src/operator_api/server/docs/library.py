@@ -44,10 +44,8 @@ class Library:
     @cached_property
     def files(self) -> Mapping[str, Path]:
         """The pages that are files."""
-        return {
-            path_of(file.relative_to(FOLDER).as_posix()): file
-            for file in sorted(FOLDER.rglob("*.md"))
-        }
+        found = {file.relative_to(FOLDER).as_posix(): file for file in sorted(FOLDER.rglob("*.md"))}
+        return {path_of(name): file for name, file in found.items() if name not in _MADE_HERE}
 
     @cached_property
     def contents(self) -> list[Entry]:

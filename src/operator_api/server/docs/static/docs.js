@@ -114,9 +114,10 @@ function line(hit) {
 form.addEventListener("keydown", (event) => {
   const links = [...found.querySelectorAll("a")];
   const at = links.indexOf(document.activeElement);
-  if (event.key === "Escape") {
+  if (event.key === "Escape" && !found.hidden) {
     found.hidden = true;
     input.focus();
+    event.preventDefault(); // which would empty the field
   } else if (event.key === "ArrowDown" && links.length && !found.hidden) {
     links[Math.min(at + 1, links.length - 1)].focus();
     event.preventDefault();
