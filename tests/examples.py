@@ -92,6 +92,8 @@ def waiting_writes(server: Server, token: str, count: int, **headers: str) -> It
         with server.client(token) as client:
             client.post("/v1/users", json={"email": "w@example.com"}, headers=headers)
 
+    with server.client(token) as client:
+        client.get("/v1/me")  # the first request of an account makes its data key
     with ThreadPoolExecutor() as pool, write_lock(server.data):
         for _ in range(count):
             pool.submit(write)

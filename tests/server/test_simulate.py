@@ -4,7 +4,6 @@ import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
 import httpx2
@@ -14,7 +13,7 @@ from operator_api import InternalServerError, OperatorAI, RateLimitError
 from operator_api.contract.errors import CATALOGUE, ErrorKind
 from operator_api.contract.operations import BY_NAME, OPERATIONS, Operation
 from operator_api.server.simulate import MOST_KEYS, SIMULATE_PATTERN
-from tests.calls import JSON, Records, create, mint, missing_id, name_of, new_email
+from tests.calls import JSON, create, mint, name_of, new_email
 from tests.errors import assert_error
 from tests.examples import EXAMPLES, STRAIN, Stage
 from tests.server.test_errors_provoked import operation_of
@@ -41,7 +40,6 @@ FEW = [
     "rate_limited",
     "required",
 ]
-NOBODYS = Records(*(missing_id(each) for each in ("usr_", "cnv_", "msg_", "tok_")))
 
 
 def ask(
@@ -51,7 +49,7 @@ def ask(
     headers = {"Operator-Simulate": simulated}
     if key is not None:
         headers["Idempotency-Key"] = key
-    path = operation.path.format_map(asdict(NOBODYS))
+    path = re.sub(r"\{\w+\}", "nobodys", operation.path)
     return api.request(operation.method, path, headers=headers)
 
 
