@@ -6,18 +6,17 @@ import sys
 
 import pytest
 
+from operator_api.client.errors import error_class
 from operator_api.contract.errors import CATALOGUE
 from operator_api.contract.examples import EXAMPLES
-from operator_api.contract.pages import snippets
+from operator_api.contract.pages import EXCEPTIONS, snippets
 from tests.servers import Server
 
-# What is simulated is played by tests/server/test_simulation.py.
-PLAIN = [reason for reason, example in EXAMPLES.items() if not example.simulated]
 PROGRAMS = {"curl": ("bash", "-euc"), "python": (sys.executable, "-c")}
 
 
 @pytest.mark.parametrize("language", PROGRAMS)
-@pytest.mark.parametrize("reason", PLAIN)
+@pytest.mark.parametrize("reason", EXAMPLES)
 def test_what_a_page_shows_provokes_its_reason(server: Server, reason: str, language: str) -> None:
     text = snippets(CATALOGUE[reason], server.url)[language]
     done = subprocess.run(
@@ -32,6 +31,12 @@ def test_what_a_page_shows_provokes_its_reason(server: Server, reason: str, lang
     assert f'"reason":"{reason}"' in printed
     assert str(CATALOGUE[reason].status) in printed or CATALOGUE[reason].of_field
     assert done.stderr == ""
+
+
+def test_the_exception_of_each_status_is_the_clients() -> None:
+    for kind in CATALOGUE.values():
+        name = EXCEPTIONS.get(kind.status, "APIStatusError")
+        assert error_class(kind.status).__name__ == name
 
 
 def test_no_page_shows_a_token() -> None:

@@ -1,11 +1,25 @@
 """The rows of the catalogue, told: as JSON, and as pages of Markdown."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from operator_api.contract.errors import ErrorKind
 from operator_api.contract.examples import EXAMPLES
 from operator_api.contract.snippets import curl, python
 
+# What the Python client raises for each status, by name: its classes are not the contract's.
+EXCEPTIONS: Mapping[int, str] = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    409: "ConflictError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    503: "InternalServerError",
+}
 # Where `operator-api serve` is to be found, if it is not told otherwise.
 LOCAL = "http://127.0.0.1:8000"
 
@@ -40,8 +54,13 @@ def page(kind: ErrorKind, public_url: str) -> dict[str, Any]:
     return {**entry(kind, public_url), "examples": snippets(kind, public_url)}
 
 
-def markdown(kind: ErrorKind, public_url: str | None) -> str:
-    """Return one row as a page for people and agents, with links where there is a server."""
+def markdown(
+    kind: ErrorKind, public_url: str | None, answer: Mapping[str, Any] | None = None
+) -> str:
+    """Return one row as a page for people and agents, with links where there is a server.
+
+    ``answer`` is the body of an answer with it, as an example.
+    """
     retry = "yes" if kind.retryable else "no"
     where = "in `errors`, for one field of a 422 or 400" if kind.of_field else kind.type
     examples = snippets(kind, public_url)
@@ -64,6 +83,7 @@ def markdown(kind: ErrorKind, public_url: str | None) -> str:
             f"- Did the request happen? `{kind.outcome}`",
             *([f"- Related: {related}"] if related else []),
             "",
+            *_shown(answer),
             "## Try it",
             "",
             _TRY_SIMULATED if EXAMPLES[kind.reason].simulated else _TRY,
@@ -76,7 +96,31 @@ def markdown(kind: ErrorKind, public_url: str | None) -> str:
             examples["python"],
             "```",
             "",
+            "## Handle it in Python",
+            "",
+            _handling(kind),
+            "",
         ]
+    )
+
+
+def _shown(answer: Mapping[str, Any] | None) -> list[str]:
+    if answer is None:
+        return []
+    text = json.dumps(answer, indent=2, ensure_ascii=False)
+    return ["## What the answer looks like", "", "```json", text, "```", ""]
+
+
+def _handling(kind: ErrorKind) -> str:
+    raised = EXCEPTIONS.get(kind.status, "APIStatusError")
+    if not kind.of_field:
+        return f'The client raises `{raised}`, with `error.reason == "{kind.reason}"`.'
+    text = f'One of `error.errors` has `reason == "{kind.reason}"`.'
+    if kind.reason == "not_found":  # which the server alone can know
+        return f"The client raises `{raised}`. {text}"
+    return (
+        "The client finds it before it sends anything, and raises `RequestValidationError`; with"
+        f" `validate=False` the server's answer raises `{raised}`. {text}"
     )
 
 

@@ -1,11 +1,19 @@
 """The catalogue of errors, for whoever asks the server."""
 
-from operator_api.contract.errors import CATALOGUE
+from operator_api.contract.answers import error_object
+from operator_api.contract.errors import CATALOGUE, ErrorKind
 from operator_api.contract.pages import entry, markdown
+from operator_api.contract.samples import SAMPLE_REQUEST_ID, sample
 from operator_api.server.exchange import Answer, Call, Handler
 from operator_api.server.found import not_found
 
 _MARKDOWN = (b"content-type", b"text/markdown; charset=utf-8")
+
+
+def page_of(kind: ErrorKind, public_url: str) -> str:
+    """Return the page of a reason in Markdown, with an answer that has it."""
+    answer = {"error": error_object(sample(kind), SAMPLE_REQUEST_ID, public_url)}
+    return markdown(kind, public_url, answer)
 
 
 def handlers(public_url: str) -> dict[str, Handler]:
@@ -20,7 +28,7 @@ def handlers(public_url: str) -> dict[str, Handler]:
 
     async def explain_error(call: Call) -> Answer:
         reason = _require(call)
-        page = markdown(CATALOGUE[reason], public_url)
+        page = page_of(CATALOGUE[reason], public_url)
         return Answer(page.encode(), content_type=_MARKDOWN)
 
     return {

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from operator_api.contract.errors import CATALOGUE
-from operator_api.contract.pages import LOCAL, markdown
+from operator_api.contract.pages import LOCAL
+from operator_api.server.catalogue import page_of
 from operator_api.server.docs.markdown import headings_of, links_of, parse
 
 FOLDER = Path(__file__).parent / "pages"
@@ -79,7 +80,7 @@ class Library:
         """Return a page as Markdown, with this server's address in its examples."""
         reason = path.removeprefix(f"{ERRORS}/")
         if reason in CATALOGUE:
-            return markdown(CATALOGUE[reason], self._public_url)
+            return page_of(CATALOGUE[reason], self._public_url)
         file = self.files.get(path)
         text = errors_index() if file is None else file.read_text(encoding="utf-8")
         return text.replace(LOCAL, self._public_url)
