@@ -7,11 +7,13 @@ file.
 """
 
 import sqlite3
+import time
 from pathlib import Path
 
 # What stands in the file's user_version, and has its step in _STEPS.
 VERSION = 1
 _BUSY_SECONDS = 2.0
+_SPOILT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _FIRST = """
     CREATE TABLE labels (
@@ -118,3 +120,22 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def is_spoilt(error: Exception) -> bool:
+    """Say whether it is what the file holds that makes no sense."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _SPOILT
+
+
+def put_aside(path: Path) -> Path:
+    """Move a spoilt file out of the way, and return where to; what belongs to it goes."""
+    aside = path.with_name(f"{path.name}.spoilt-{time.time_ns() // 10**9}")
+    path.rename(aside)
+    remove_rest(path)
+    return aside
+
+
+def remove_rest(path: Path) -> None:
+    """Remove what SQLite keeps beside a file: a new one must not be read with it."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)

@@ -1,13 +1,17 @@
 """The request log, as the rest of the server has it."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from operator_api.contract.errors import STORE_UNAVAILABLE, Problem
 from operator_api.server.requests.entry import Details, Entry
 from operator_api.server.requests.record import Recorder, Retention
 from operator_api.server.requests.search import NoLogError, Query, Reader
+
+T = TypeVar("T")
 
 
 class RequestLog:
@@ -26,18 +30,18 @@ class RequestLog:
 
     async def search(self, query: Query) -> list[Entry]:
         """Return the newest that match, newest first. Raise 503 where the log cannot be read."""
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._threads, self._reader.search, query)
-        except NoLogError as error:
-            raise Problem(STORE_UNAVAILABLE) from error
+        return await self._read(lambda: self._reader.search(query))
 
     async def find(self, tenant: int, request_id: str) -> tuple[Entry, bytes | None] | None:
         """Return a request with its sealed detail, as far as there are any; 503 likewise."""
-        loop = asyncio.get_running_loop()
+        return await self._read(lambda: self._reader.find(tenant, request_id))
+
+    async def _read(self, read: Callable[[], T]) -> T:
         try:
-            return await loop.run_in_executor(self._threads, self._reader.find, tenant, request_id)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except NoLogError as error:
+            if error.spoilt:
+                self.recorder.distrust()
             raise Problem(STORE_UNAVAILABLE) from error
 
     def close(self) -> None:

@@ -24,7 +24,13 @@ from typing import Final
 from operator_api.server.exchange import Exchange, Response
 from operator_api.server.requests.distil import Hashes, Noted, label_of, noted, row_of, tenant_of
 from operator_api.server.requests.entry import MATERIAL_BYTES, Details
-from operator_api.server.requests.file import NewerLogError, identity_of
+from operator_api.server.requests.file import (
+    NewerLogError,
+    identity_of,
+    is_spoilt,
+    put_aside,
+    remove_rest,
+)
 from operator_api.server.requests.rows import Row, entry_of
 from operator_api.server.requests.store import Detail, Store
 
@@ -51,7 +57,6 @@ _LOOK_SECONDS = 0.5
 _TIDY_SECONDS = 1.0
 _TIDY_STEPS = 8
 _STOP_SECONDS = 10.0
-_SPOILT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 log = logging.getLogger("operator_api.server")
 
@@ -101,6 +106,7 @@ class Recorder:
         # How many details may be made until the thread says so again.
         self._credit = self._budget.affordable()
         self._looked_at = 0.0
+        self._distrusted = False
         self._said_at = -_SAY_SECONDS
         self._said = Counts()
         self._problem = ""
@@ -167,6 +173,10 @@ class Recorder:
         self._erasing.append((list(tenants), done))
         return done.wait(_STOP_SECONDS)
 
+    def distrust(self) -> None:
+        """Look whether the file holds together: a reader has found that it does not."""
+        self._distrusted = True
+
     # --- the thread
 
     def _run(self) -> None:
@@ -209,13 +219,16 @@ class Recorder:
                 with suppress(sqlite3.Error):
                     self._store.close()
                 self._store = None
-                # They belong to the file that is gone: a new one must not be read with them.
-                for suffix in ("-wal", "-shm"):
-                    self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
+                remove_rest(self._path)
         if self._store is None:
             self._codes.clear()
             self._store = Store(self._path)
             self._identity = identity_of(self._path)
+        if self._distrusted:
+            self._distrusted = False
+            self._store.close()  # what it remembers of the file may not be in it
+            self._store = Store(self._path)
+            self._store.check()
         return self._store
 
     def _close_after(self, error: Exception) -> None:
@@ -223,12 +236,10 @@ class Recorder:
             with suppress(sqlite3.Error):
                 self._store.close()
             self._store = None
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _SPOILT:
-            aside = self._path.with_name(f"{self._path.name}.spoilt-{time.time_ns() // 10**9}")
-            log.error("the request log is spoilt (%s); it is put aside as %s", error, aside)
+        if is_spoilt(error):
+            log.error("the request log is spoilt (%s) and is put aside", error)
             with suppress(OSError):
-                self._path.rename(aside)
+                put_aside(self._path)
         elif isinstance(error, (sqlite3.Error, OSError, NewerLogError)):
             self._say(f"cannot be written: {error}")
         else:
@@ -278,6 +289,9 @@ class Recorder:
         batch.rows.setdefault(tenant, []).append(row)
         material = each[_MATERIAL]
         if material is None or self._details is None:
+            return
+        if self._budget.spent:
+            batch.without_detail += 1
             return
         began = time.thread_time()
         try:
@@ -332,6 +346,11 @@ class _Budget:
         self._seconds = _DETAIL_BURST_SECONDS
         self._each = _DETAIL_SECONDS
         self._since = time.monotonic()
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing is left: each took longer than was thought."""
+        return self._seconds <= 0
 
     def affordable(self) -> int:
         """Return how many details can be made with what is left."""

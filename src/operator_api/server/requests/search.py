@@ -20,7 +20,7 @@ import orjson
 
 from operator_api.contract.fields import TOKEN_ID
 from operator_api.server.requests.entry import Entry
-from operator_api.server.requests.file import identity_of, open_to_read
+from operator_api.server.requests.file import identity_of, is_spoilt, open_to_read
 from operator_api.server.requests.rows import (
     ADDRESS,
     CHUNK_ROWS,
@@ -57,7 +57,11 @@ T = TypeVar("T")
 
 
 class NoLogError(Exception):
-    """The file cannot be read."""
+    """The file cannot be read; ``spoilt`` says that what is in it makes no sense."""
+
+    def __init__(self, message: str, *, spoilt: bool) -> None:
+        super().__init__(message)
+        self.spoilt = spoilt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ class Reader:
                 connection.execute("ROLLBACK")
         except (sqlite3.Error, OSError, ValueError) as error:
             self._forget()
-            raise NoLogError(str(error)) from error
+            raise NoLogError(str(error), spoilt=is_spoilt(error)) from error
 
     def _connection(self) -> sqlite3.Connection:
         identity = identity_of(self._path)
