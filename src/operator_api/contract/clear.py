@@ -15,12 +15,13 @@ _CLEAR = """
     metadata.line metadata.column metadata.byte metadata.required metadata.granted metadata.missing
     metadata.resource metadata.more_errors metadata.existing_id metadata.limit_bytes
     metadata.seconds metadata.header metadata.supported metadata.available metadata.allowed
-    metadata.method metadata.cause metadata.found metadata.what expired_at
+    metadata.method metadata.cause expired_at
 """
 # Sentences of ours. What others answer may have these names too, so secrets in them are masked.
 _PROSE = """
     error.message error.hint errors.message doc_url log_url .title .detail .instance
     metadata.problem metadata.expected metadata.minimum metadata.maximum metadata.kind
+    metadata.found metadata.what
 """
 # Names that may be shown, of values that may not.
 _MASKED = """

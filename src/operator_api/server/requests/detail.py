@@ -32,6 +32,7 @@ from operator_api.vault.keys import UnusableKeyError
 from operator_api.vault.redact import mask
 from operator_api.vault.seal import Unsealable
 
+_is_index = re.compile(r"[0-9]{1,4}").fullmatch
 # Of so many tokens and operations the last success is remembered, if its body is not larger.
 _SUCCESSES = 2000
 _SUCCESS_BYTES = 16 * 1024
@@ -195,7 +196,7 @@ class SealedDetails:
         if made is not None and error.fix is None:
             return made
         names = error.pointer.split("/")[1:]
-        shown = [name if name.isdigit() else redactor.name(name) for name in names]
+        shown = [name if _is_index(name) else redactor.name(name) for name in names]
         fix = None if error.fix is None else redactor.json({"fix": error.fix})["fix"]
         made = error.as_json() | {"fix": fix}
         if shown != names:
