@@ -39,11 +39,12 @@ _TICK_SECONDS = 0.08
 MOST_WAITING = 8192
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 _BATCH = 2048
-# Of one core, for sealing details, and how long it may take more after it has taken less.
-_DETAIL_SHARE = 0.04
-_DETAIL_BURST_SECONDS = 0.2
+# Of one core, for sealing and writing details, and what may be saved of it while it is not used:
+# a few hundred a second, or a few thousand at once.
+_DETAIL_SHARE = 0.015
+_DETAIL_BURST_SECONDS = 0.1
 # What one takes, as long as that is not known.
-_DETAIL_SECONDS = 0.0005
+_DETAIL_SECONDS = 0.0002
 # How many combinations of what rows have in common are remembered.
 _MOST_CODES = 10_000
 _MOST_NAME = 200
@@ -265,7 +266,10 @@ class Recorder:
         try:
             for each in taken:
                 self._add(batch, each, store)
+            began = time.thread_time()
             store.append(batch.rows, batch.details)
+            if batch.details:
+                self._budget.spend(time.thread_time() - began)
         except BaseException:
             self._queue.extendleft(reversed(taken))
             raise
@@ -303,7 +307,7 @@ class Recorder:
         else:
             if sealed is not None:
                 batch.details.append(Detail(tenant, entry.id, sealed))
-        self._budget.spend(time.thread_time() - began)
+        self._budget.spend_on_one(time.thread_time() - began)
 
     def _code_of(self, each: Noted, tenant: int, store: Store) -> int:
         """Return the number of the row's label."""
@@ -361,6 +365,10 @@ class _Budget:
         return max(int(self._seconds / self._each), 0)
 
     def spend(self, seconds: float) -> None:
+        """Take off what has been taken."""
+        self._seconds -= seconds
+
+    def spend_on_one(self, seconds: float) -> None:
         """Take off what one has taken, and learn what one takes."""
         self._seconds -= seconds
         self._each += (seconds - self._each) / 16
