@@ -17,13 +17,13 @@ _EXCERPT = 160
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A section of a page, as it was indexed."""
+    """A section of a page, as it was indexed; ``length`` damps what long ones have."""
 
     url: str
     title: str
     heading: str
     text: str
-    words: Counter[str]
+    length: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,12 @@ class Hit:
 
 
 class SearchIndex:
-    """The sections of all pages."""
+    """The sections of all pages, by the words that they have."""
 
     def __init__(self) -> None:
         self._places: list[Place] = []
-        self._vocabulary: Counter[str] = Counter()
+        # Of each word: in which places it is, and how much it counts there.
+        self._found_in: dict[str, list[tuple[int, int]]] = {}
 
     def add(self, url: str, sections: Sequence[Section]) -> None:
         """Take a page in; its first heading is its title."""
@@ -49,49 +50,43 @@ class SearchIndex:
         for number, section in enumerate(sections):
             heading = section.heading.text
             words = Counter(_words(section.text))
-            words.update(dict.fromkeys(_words(heading), _HEADING))
-            if number == 0:
-                words.update(dict.fromkeys(_words(title), _TITLE))
+            words.update(dict.fromkeys(_words(heading), _TITLE if number == 0 else _HEADING))
             address = url if number == 0 else f"{url}#{section.heading.anchor}"
-            self._places.append(Place(address, title, heading, section.text, words))
-            self._vocabulary.update(words.keys())
+            length = 1 + math.log(1 + len(section.text) / 400)
+            for word, count in words.items():
+                self._found_in.setdefault(word, []).append((len(self._places), count))
+            self._places.append(Place(address, title, heading, section.text, length))
 
     def find(self, query: str, most: int = 20) -> list[Hit]:
         """Return the sections that have all the words, or else some; the best first.
 
-        A word also stands for those that begin with it.
+        A word of two letters or more also stands for those that begin with it.
         """
         asked = [*dict.fromkeys(_words(query))][:_MOST_WORDS]
-        meant = [self._meanings(word) for word in asked]
-        scored = [
-            (sum(score > 0 for score in scores), sum(scores), place)
-            for place in self._places
-            if any(scores := [self._score(place, words) for words in meant])
-        ]
-        scored.sort(key=lambda each: each[:2], reverse=True)
+        scores = [self._scores(word) for word in asked]
+        totals: dict[int, tuple[int, float]] = {}
+        for place, score in (each for found in scores for each in found.items()):
+            words, total = totals.get(place, (0, 0.0))
+            totals[place] = (words + 1, total + score)
+        best = sorted(totals, key=totals.__getitem__, reverse=True)[:most]
         return [
             Hit(place.url, place.title, place.heading, _excerpt(place.text, asked))
-            for _, _, place in scored[:most]
+            for place in (self._places[number] for number in best)
         ]
 
-    def _meanings(self, word: str) -> dict[str, float]:
-        """Return the words that are meant, with the weight of each: whole ones before longer."""
-        return {
-            each: (1 if each == word else 0.4) * math.log(1 + len(self._places) / count)
-            for each, count in self._vocabulary.items()
-            if each.startswith(word)
-        }
-
-    def _score(self, place: Place, words: dict[str, float]) -> float:
-        length = 1 + math.log(1 + len(place.text) / 400)
-        return max(
-            (
-                weight * place.words[each] / (place.words[each] + length)
-                for each, weight in words.items()
-                if each in place.words
-            ),
-            default=0.0,
-        )
+    def _scores(self, word: str) -> dict[int, float]:
+        """Score each place that has the word, or one that is meant: a whole one before longer."""
+        scores: dict[int, float] = {}
+        meant = [word] if len(word) == 1 else [w for w in self._found_in if w.startswith(word)]
+        for each in meant:
+            found = self._found_in.get(each, ())
+            weight = (1 if each == word else 0.4) * math.log(
+                1 + len(self._places) / (len(found) or 1)
+            )
+            for place, count in found:
+                score = weight * count / (count + self._places[place].length)
+                scores[place] = max(score, scores.get(place, 0.0))
+        return scores
 
 
 def _words(text: str) -> list[str]:
