@@ -1,12 +1,13 @@
 """Measure what the request log costs: the same server with it and without it, in turns.
 
-``python -m benchmarks.request_log [--rounds 9] [--seconds 1]``. Takes what ``benchmarks.run``
+``python -m benchmarks.request_log [--rounds 5] [--seconds 4]``. Takes what ``benchmarks.run``
 takes, and measures as it does: throughput is what ``wrk`` counted with the server on one core, and
 processor time what the kernel charged to the whole server, the log's thread included. The order of
 the two changes with each round. The cost is the share of the throughput, or of the time, that is
 lost to the log: medians over the rounds of the ratio of two neighbours. Details are sealed as far
-as their share of the processor goes, which such a load uses up; rows are kept of all requests, or
-the last line says how many were dropped.
+as their share of the processor goes, which such a load uses up: what was saved of it before counts
+for less the longer a measurement takes. Rows are kept of all requests, or the last line says how
+many were dropped.
 """
 
 import argparse
@@ -78,8 +79,8 @@ def table(with_log: Sequence[Case], without: Sequence[Case]) -> str:
 def main() -> None:
     """Measure, and print the table and what was kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9, help="how often each case is measured")
-    parser.add_argument("--seconds", type=int, default=1, help="how long each measurement takes")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each case is measured")
+    parser.add_argument("--seconds", type=int, default=4, help="how long each measurement takes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

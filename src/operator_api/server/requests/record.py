@@ -40,9 +40,9 @@ MOST_WAITING = 8192
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 _BATCH = 2048
 # Of one core, for sealing and writing details, and what may be saved of it while it is not used:
-# a few hundred a second, or a few thousand at once.
-_DETAIL_SHARE = 0.015
-_DETAIL_BURST_SECONDS = 0.1
+# some two hundred a second, or a thousand at once.
+_DETAIL_SHARE = 0.01
+_DETAIL_BURST_SECONDS = 0.05
 # What one takes, as long as that is not known.
 _DETAIL_SECONDS = 0.0002
 # How many combinations of what rows have in common are remembered.
