@@ -142,7 +142,8 @@ def test_the_copy_button_copies_what_is_typed(
     permissions = ["clipboard-read", "clipboard-write"]
     with Visit(chromium, server, permissions=permissions) as visit:
         visit.page.goto(path)
-        button = visit.page.locator(".copy").first
+        button = visit.page.locator("[data-language=shell], [data-language=console]").first
+        button = button.locator(".copy")
         button.focus()
         visit.page.keyboard.press("Enter")
         expect(button).to_have_text("Copied")
