@@ -13,10 +13,9 @@ by its account's data key, with account, id and time as the context: it opens in
 import logging
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -46,9 +45,8 @@ _SURROGATE = re.compile(rb"\\ud[89a-f][0-9a-f]{2}")
 log = logging.getLogger("operator_api.server")
 
 
-class _Success(NamedTuple):
-    exchange: Exchange
-    body: bytes | bytearray
+# A request that went well, with its body: a plain tuple, which is quickly made.
+_Success = tuple[Exchange, bytes | bytearray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,9 @@ class SealedDetails:
         self._text_redactor = Redactor(
             Known(CLEAR, PROSE | {"message"}, MASKED - {"message"}, SERVER_HEADERS)
         )
-        self._successes: OrderedDict[tuple[str, str], _Success] = OrderedDict()
+        self._successes: dict[tuple[str, str], _Success] = {}
+        # By the id of the request.
+        self._redacted: dict[str, orjson.Fragment] = {}
         self._compared: dict[str, _Success] = {}
         self._said_at = -_SAY_SECONDS
         self._field_errors: dict[tuple[object, ...], dict[str, Any]] = {}
@@ -99,9 +99,9 @@ class SealedDetails:
             if success is not None and len(self._compared) < _WAITING:
                 self._compared[exchange.request_id] = success
         elif len(body) <= _SUCCESS_BYTES:
-            self._successes[key] = _Success(exchange, body)
+            self._successes[key] = exchange, body
             if len(self._successes) > _SUCCESSES:
-                self._successes.popitem(last=False)
+                del self._successes[next(iter(self._successes))]
 
     # --- the log's thread
 
@@ -120,7 +120,7 @@ class SealedDetails:
             self._say(account_id, error)
             return None
         redactor = self._redactor_of(exchange)
-        detail = {
+        detail: dict[str, Any] = {
             "request": {
                 **self._request(exchange, material.body, redactor),
                 "complete": material.complete,
@@ -129,10 +129,21 @@ class SealedDetails:
             "last_success": None,
         }
         if success is not None:
-            request_id = success.exchange.request_id
-            request = self._request(success.exchange, success.body, redactor)
-            detail["last_success"] = {"id": request_id, "request": request}
+            detail["last_success"] = self._last_success(*success, redactor)
         return sealer.seal(orjson.dumps(detail), _context(account_id, entry.id))
+
+    def _last_success(
+        self, exchange: Exchange, body: bytes | bytearray, redactor: Redactor
+    ) -> orjson.Fragment:
+        """Return the request that went well; many failures may follow the same one."""
+        made = self._redacted.get(exchange.request_id)
+        if made is None:
+            request = self._request(exchange, body, redactor)
+            made = orjson.Fragment(orjson.dumps({"id": exchange.request_id, "request": request}))
+            if len(self._redacted) >= _SUCCESSES:
+                self._redacted.clear()
+            self._redacted[exchange.request_id] = made
+        return made
 
     def _say(self, account_id: str | None, error: UnusableKeyError) -> None:
         now = time.monotonic()
