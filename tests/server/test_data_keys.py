@@ -2,8 +2,11 @@
 
 import asyncio
 import base64
+import os
 import secrets
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -244,3 +247,46 @@ def test_what_no_key_opens_is_told_and_left_alone(data: Path) -> None:
             await store.data_keys.opener(account_id)
 
     on_store(data, check)
+
+
+# --- what people read ---
+
+
+def told(data: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if "OPERATOR_" not in name}
+    return subprocess.run(
+        [sys.executable, "-m", "operator_api.cli", "keys", *arguments, "--data", str(data)],
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_people_are_told_which_key_seals_what_and_no_key_is_shown(data: Path) -> None:
+    old, new = (base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() for _ in range(2))
+
+    async def make(store: Store) -> None:
+        for each in await make_accounts(store):
+            await store.data_keys.ensure(each)
+
+    on_store(data, make, secret_keys=old)
+    both = {"OPERATOR_SECRET_KEYS": f"{new},{old}"}
+    before = told(data, "status", **both)
+    assert f"{ACCOUNTS + 1} under an old key" in before.stderr
+    assert [line.split()[1:] for line in before.stdout.splitlines()[1:]] == [
+        ["seals", "no", "0"],
+        ["opens", "only", "yes", str(ACCOUNTS)],
+    ]
+    done = told(data, "rotate", **both)
+    assert f"seals all now; {ACCOUNTS + 1} were under another." in done.stderr
+    again = told(data, "rotate", **both)
+    assert again.returncode == 1
+    assert "seals everything already" in again.stderr
+    for each in (before, done, again):
+        assert old not in each.stdout + each.stderr
+        assert new not in each.stdout + each.stderr
+    lost = told(data, "status", OPERATOR_SECRET_KEYS=old)
+    assert lost.returncode == 1
+    assert "none of the secret keys opens what this store has sealed" in lost.stderr

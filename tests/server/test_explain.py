@@ -377,3 +377,5 @@ def test_a_request_that_is_not_there_is_told(server: Server) -> None:
         run_cli("explain", missing_id("req_"), "--data", str(server.data))
     with pytest.raises(AssertionError, match="not the id of a request"):
         run_cli("explain", "req_1", "--data", str(server.data))
+    with pytest.raises(AssertionError, match="Say why the bodies are to be shown"):
+        run_cli("explain", missing_id("req_"), "--data", str(server.data), "--reveal", " ")

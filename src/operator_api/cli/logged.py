@@ -29,6 +29,11 @@ def explain_request(request_id: str, place: Place, why: str | None) -> dict[str,
             "It is req_ and 32 hexadecimal digits, as in an error's request_id, or in the header"
             " X-Request-Id of any answer.",
         )
+    if why is not None and not why.strip():
+        raise usage(
+            "Say why the bodies are to be shown: it is put on record.",
+            f"As in:\n{place.command('explain', request_id, '--reveal', 'ticket 1042')}",
+        )
     settings = settings_of(place)
     look = None if why is None else Look(new_id("req"), now_microseconds(), "operator", why)
 
