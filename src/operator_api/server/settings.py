@@ -14,7 +14,15 @@ from operator_api.vault.keys import UnusableKeyError, parse_keys
 
 PREFIX = "OPERATOR_"
 # Variables of the client and of shells that use it; the server leaves them alone.
-_OF_THE_CLIENT = frozenset({"OPERATOR_API_KEY", "OPERATOR_BASE_URL", "OPERATOR_LOG"})
+_OF_THE_CLIENT = frozenset(
+    {
+        "OPERATOR_API_KEY",
+        "OPERATOR_BASE_URL",
+        "OPERATOR_FAILURE_LOG",
+        "OPERATOR_LOG",
+        "OPERATOR_OUTBOX",
+    }
+)
 _SQLITE = "sqlite:///"
 
 
