@@ -21,6 +21,7 @@ from operator_api.server.ids import new_id
 from operator_api.server.requests import record
 from operator_api.server.requests.entry import MATERIAL_BYTES, Entry, Material
 from operator_api.server.requests.file import VERSION
+from operator_api.server.requests.log import RequestLog
 from operator_api.server.requests.record import Recorder, Retention
 from operator_api.server.requests.search import Query, Reader
 from operator_api.server.requests.store import MOST_UNKNOWN_PATHS, OTHER_PATHS, Store
@@ -481,3 +482,16 @@ def test_an_account_is_erased_without_a_trace(path: Path) -> None:
         note(recorder, again := exchange(1))
         eventually(lambda: recorder.counts.written == 5011)
     assert ids(entries(path, 1)) == {again.request_id}
+
+
+async def test_an_account_is_erased_while_the_server_runs(path: Path) -> None:
+    log = RequestLog(path, hash_key=KEY, retention=LONG)
+    log.start()
+    try:
+        note(log.recorder, exchange(1), exchange(2))
+        eventually(lambda: log.recorder.counts.written == 2)
+        assert await log.erase([1])
+        assert await log.search(Query(tenant=1, most=1)) == []
+        assert len(await log.search(Query(tenant=2, most=1))) == 1
+    finally:
+        log.close()

@@ -1,7 +1,7 @@
 """The request log, as the rest of the server has it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +43,11 @@ class RequestLog:
             if error.spoilt:
                 self.recorder.distrust()
             raise Problem(STORE_UNAVAILABLE) from error
+
+    async def erase(self, tenants: Sequence[int]) -> bool:
+        """Delete all that is kept of the tenants, beyond recovery; False if it must be repeated."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.recorder.erase, tenants)
 
     def close(self) -> None:
         """Write what waits, if it was started, and close the file."""
