@@ -21,8 +21,9 @@ from operator_api.server.app import (
     open_log,
     open_store,
 )
+from operator_api.server.console.request_page import RequestPage
 from operator_api.server.docs.site import Site
-from operator_api.server.exchange import Exchange, Note, Response
+from operator_api.server.exchange import Exchange, Note, Respond, Response
 from operator_api.server.http import Connection, Edge
 from operator_api.server.logs import Log, RequestLines, logging_to
 from operator_api.server.metrics import Metrics
@@ -121,7 +122,7 @@ class _Server(uvicorn.Server):
         note: Note | None,
     ) -> None:
         config = uvicorn.Config(
-            Site(settings.url).beside(pipeline),
+            _with_pages(pipeline, settings.url),
             loop="none",
             http=Connection,
             ws="none",
@@ -198,6 +199,12 @@ class _Server(uvicorn.Server):
             await self.on_tick(0)
             await asyncio.sleep(_DRAIN_TICK_SECONDS)
         return True
+
+
+def _with_pages(pipeline: Pipeline, public_url: str) -> Respond:
+    """Return the API with the pages for people beside it."""
+    site = Site(public_url)
+    return RequestPage(site, public_url).beside(site.beside(pipeline))
 
 
 async def _tidy(pipeline: Pipeline) -> None:

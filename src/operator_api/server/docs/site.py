@@ -154,7 +154,7 @@ class Site:
         order = library.paths
         place = order.index(path)
         headings = headings_of(parse(source))
-        return self._filled(
+        return self.fill(
             "page.html",
             path=path,
             title=headings[0].text,
@@ -173,7 +173,7 @@ class Site:
 
     def _api(self) -> Response:
         if SCALAR.exists():
-            return _response(self._filled("api.html", path=API), HTML, policy=_OF_SCALAR)
+            return _response(self.fill("api.html", path=API), HTML, policy=_OF_SCALAR)
         return _response(self._page(_PLAIN_API, note="plain"), HTML)
 
     def _llms(self) -> bytes:
@@ -197,7 +197,8 @@ class Site:
         lines.append(f"- [Catalogue]({self._public_url}/v1/errors): every reason, as JSON")
         return ("\n".join(lines) + "\n").encode()
 
-    def _filled(self, template: str, **values: Any) -> bytes:
+    def fill(self, template: str, **values: Any) -> bytes:
+        """Return a page in the looks of the site; ``path`` is None for one that is not its own."""
         text = self._templates.get_template(template).render(
             library=self._library,
             prefix=self._library.prefix,
@@ -209,7 +210,7 @@ class Site:
     @cached_property
     def _templates(self) -> Environment:
         return Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
+            loader=FileSystemLoader([_HERE / "templates", _HERE.parent / "console" / "templates"]),
             autoescape=True,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -224,7 +225,7 @@ class Site:
         if wanted == JSON:
             content = {"data": [{name: getattr(hit, name) for name in _OF_HIT} for hit in hits]}
             return _response(orjson.dumps(content), JSON)
-        return _response(self._filled("search.html", path="search", query=query, hits=hits), HTML)
+        return _response(self.fill("search.html", path="search", query=query, hits=hits), HTML)
 
     @cached_property
     def _index(self) -> SearchIndex:
@@ -238,10 +239,10 @@ class Site:
     def _nothing(self, exchange: Exchange) -> Response:
         near = nearest(exchange.path, [f"/docs/{path}" for path in self._library.paths])
         meant = self._title(near.removeprefix("/docs/")) if near else None
-        body = self._filled("missing.html", path=None, request_id=exchange.request_id, meant=meant)
+        body = self.fill("missing.html", path=None, request_id=exchange.request_id, meant=meant)
         problem = problem_response(Problem(UNKNOWN_ENDPOINT), exchange.request_id, self._public_url)
         headers = [pair for pair in problem.headers if pair[0] != b"content-type"]
-        return Response(404, body, [*headers, _content_type(HTML), *_safe(_STRICT)])
+        return Response(404, body, [*headers, content_type(HTML), *safe(_STRICT)])
 
     def _refuse(self, exchange: Exchange, problem: Problem) -> Response:
         return problem_response(problem, exchange.request_id, self._public_url)
@@ -291,21 +292,23 @@ def _response(body: bytes, kind: str, *, policy: str = _STRICT, lasts: bool = Fa
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
     cache = b"public, max-age=31536000, immutable" if lasts else b"no-cache"
     headers = [
-        _content_type(kind),
+        content_type(kind),
         (b"etag", tag.encode()),
         (b"cache-control", cache),
         *([] if lasts else [(b"vary", b"Accept")]),
-        *_safe(policy),
+        *safe(policy),
     ]
     return Response(200, body, headers)
 
 
-def _content_type(kind: str) -> Header:
+def content_type(kind: str) -> Header:
+    """Return the header that names a media type."""
     text = kind.startswith("text/")
     return b"content-type", (f"{kind}; charset=utf-8" if text else kind).encode()
 
 
-def _safe(policy: str) -> list[Header]:
+def safe(policy: str = _STRICT) -> list[Header]:
+    """Return the headers that let a page do no more than it needs."""
     return [
         (b"content-security-policy", policy.encode()),
         (b"x-content-type-options", b"nosniff"),
