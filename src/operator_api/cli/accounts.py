@@ -1,4 +1,4 @@
-"""``operator-api accounts``: make and list accounts."""
+"""``operator-api accounts``: make and list accounts, and erase what is logged of one."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -6,14 +6,15 @@ import typer
 
 from operator_api.cli.options import DEFAULT_ACCOUNT, Data, Database, Json, Place
 from operator_api.cli.output import print_json, print_table, tell
-from operator_api.cli.problems import of_problem
+from operator_api.cli.problems import of_problem, usage
 from operator_api.contract.errors import ALREADY_EXISTS, Problem
 
 if TYPE_CHECKING:
     from operator_api.server.app import Store
 
 app = typer.Typer(
-    help="Make and list accounts.\n\nA server on the same store learns of it at once."
+    help="Make and list accounts, and erase what is logged of one.\n\n"
+    "A server on the same store learns of it at once."
 )
 
 
@@ -72,3 +73,31 @@ def list_accounts(data: Data = None, database: Database = None, json: Json = Fal
         ("ACCOUNT", "NAME", "CREATED"),
         [(account["id"], account["name"], account["created_at"]) for account in found],
     )
+
+
+@app.command("erase-log")
+def erase_log(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: it cannot be undone.")] = False,
+    data: Data = None,
+    database: Database = None,
+    json: Json = False,
+) -> None:
+    """Delete all that the request log keeps of an account.
+
+    Its data key is destroyed as well, so that what is sealed in a copy of the log is beyond
+    recovery too. Users, conversations and tokens stay. The server has to be stopped meanwhile.
+    """
+    from operator_api.cli.logged import erase_log as erase
+
+    place = Place(data, database)
+    if not yes:
+        raise usage(
+            f"This deletes the request log of the account {name!r} for good.",
+            f"To do it:\n{place.command('accounts', 'erase-log', name, '--yes')}",
+        )
+    there = erase(name, place)
+    if json:
+        print_json({"account": name, "erased": True, "log": there})
+        return
+    tell(f"Nothing is kept any more of the requests of {name!r}.")
