@@ -245,7 +245,12 @@ def test_durations(text: str, seconds: int) -> None:
 # --- serve ----------------------------------------------------------------------------------------
 
 
-def test_the_first_start_shows_a_token_and_a_line_that_works(server: Server) -> None:
+def test_the_first_start_shows_a_token_and_a_line_that_works(data: Path) -> None:
+    with running(data) as server:
+        check_announcement(server)
+
+
+def check_announcement(server: Server) -> None:
     told = "".join(server.errors)
     curl = told[told.index("  curl ") :].partition("\n\n")[0]
     assert set(TOKEN.findall(told)) == {server.token}

@@ -12,17 +12,18 @@ import pytest
 
 from operator_api.contract.errors import Outcome, Problem
 from operator_api.server.database import Statement, Write
+from operator_api.server.database.engine import SCHEMA_VERSION
 from operator_api.server.database.sqlite import SQLite, connect, require_durable
 from tests.stores import FILE, query, write_lock
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE notes (
     id TEXT PRIMARY KEY,
     text TEXT NOT NULL UNIQUE,
     parent TEXT REFERENCES notes (id)
 );
 CREATE TABLE alembic_version (version_num TEXT NOT NULL);
-INSERT INTO alembic_version VALUES ('0001');
+INSERT INTO alembic_version VALUES ('{SCHEMA_VERSION}');
 """
 _INSERT = "INSERT INTO notes (id, text, parent) VALUES (:id, :text, :parent)"
 _RENAME = "UPDATE notes SET text = :text WHERE id = :id"

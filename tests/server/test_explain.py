@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -352,7 +353,7 @@ def test_the_page_says_it_all(server: Server) -> None:
         explained(api, request_id)
     command = ["-m", "operator_api.cli", "explain", request_id, "--data", str(server.data)]
     done = subprocess.run(
-        ["python", *command], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, *command], capture_output=True, text=True, check=True, timeout=60
     )
     page = done.stdout
     kind = CATALOGUE["validation_failed"]

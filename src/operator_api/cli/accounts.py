@@ -40,13 +40,15 @@ def create(
         if name != DEFAULT_ACCOUNT:
             await accounts.ensure_default(store.database)
         try:
-            return await accounts.create_account(store.database, name)
+            account = await accounts.create_account(store.database, name)
         except Problem as problem:
             if problem.kind is not ALREADY_EXISTS:
                 raise
             message = f"There is an account {name!r} already."
             hint = f"Use it, or choose another name. All:\n{place.command('accounts', 'list')}"
             raise of_problem(problem, message, hint) from problem
+        await store.data_keys.ensure(account["id"])
+        return account
 
     account = work_on(place, work, make=True)
     if json:

@@ -115,8 +115,13 @@ class Connection:
         self._writer.transport.abort()
 
 
-def reset(of: socket.socket) -> None:
-    """Let the socket's end, which is the caller's to bring about, be a reset (RST)."""
+def reset(of: socket.socket | None) -> None:
+    """Let the socket's end, which is the caller's to bring about, be a reset (RST).
+
+    A transport that has lost its connection already has no socket any more.
+    """
+    if of is None:
+        return
     with suppress(OSError):  # the other side was faster
         of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

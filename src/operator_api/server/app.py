@@ -269,6 +269,7 @@ async def ensure_default_account(store: Store) -> str | None:
     if await any_token(store.database):
         return None
     caller = await accounts.operator_token(store.database, accounts.DEFAULT, "test")
+    await store.data_keys.ensure(caller.account_id)  # so that its first request need not wait
     shown = await store.perform(
         "tokens.create", caller, body={"name": "first admin", "preset": "admin"}
     )
