@@ -320,6 +320,8 @@ class Pipeline:
     # --- the way out
 
     def _refuse(self, problem: Problem, exchange: Exchange) -> Response:
+        # Its traceback leads to the exchange: a circle, which only the collector would take apart.
+        problem.__traceback__ = problem.__context__ = None
         exchange.problem = problem
         problem.repeatable = exchange.keyed
         client_id = exchange.header(b"x-request-id")

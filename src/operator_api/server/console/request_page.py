@@ -8,6 +8,7 @@ answer of that request itself.
 
 import json
 import re
+from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -35,11 +36,12 @@ class RequestPage:
     def beside(self, api: Respond) -> Respond:
         """Return what answers with the page, and as the API for all else."""
 
-        async def respond(exchange: Exchange, incoming: Incoming) -> Response:
-            match exchange.segments:
-                case ["console", "requests", request_id] if request_id:
-                    return await self._answer(request_id, exchange, incoming, api)
-            return await api(exchange, incoming)
+        def respond(exchange: Exchange, incoming: Incoming) -> Awaitable[Response]:
+            if exchange.path.startswith("/console/"):
+                match exchange.segments:
+                    case ["console", "requests", request_id] if request_id:
+                        return self._answer(request_id, exchange, incoming, api)
+            return api(exchange, incoming)
 
         return respond
 

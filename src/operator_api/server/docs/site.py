@@ -6,7 +6,7 @@ browsers ask for HTML by name, get a page that says what is missing.
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,11 @@ class Site:
     def beside(self, api: Respond) -> Respond:
         """Return what answers as the site does, and as the API for what the site does not have."""
 
-        async def respond(exchange: Exchange, incoming: Incoming) -> Response:
-            if not _is_ours(exchange.path):
-                return await api(exchange, incoming)
+        def respond(exchange: Exchange, incoming: Incoming) -> Awaitable[Response]:
+            ours = _is_ours(exchange.path)
+            return with_site(exchange, incoming) if ours else api(exchange, incoming)
+
+        async def with_site(exchange: Exchange, incoming: Incoming) -> Response:
             found = await self._answer(exchange)
             if found is None:
                 return await api(exchange, incoming)
