@@ -339,7 +339,9 @@ class Recorder:
         if self._problem:
             log.error("the request log %s", self._problem)
         if lost or bare:
-            log.warning("the request log dropped %d rows and %d details", lost, bare)
+            # Details have their share of the processor, and a flood is meant to go over it.
+            level = logging.WARNING if lost else logging.INFO
+            log.log(level, "the request log dropped %d rows and %d details", lost, bare)
         self._said_at, self._said, self._problem = now, replace(counts), ""
 
 
